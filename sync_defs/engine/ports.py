@@ -1,0 +1,259 @@
+"""What the engine needs of a store; `sync_defs.store` implements it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sync_defs.job import Job
+from sync_defs.results import ItemError, ItemResult, Outcome, RunStatus, SampledChange, SyncResults, Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What is asked of one run."""
+
+    run_id: str | None = None
+    """Given by an orchestrator, so that a retried step finds its run; None: a new one is made."""
+    trigger: Trigger = Trigger.API
+    dry_run: bool = False
+    full: bool = False
+    """Ignore the cursor and fetch everything."""
+    external_ids: tuple[str, ...] = ()
+    """Sync only these; nothing is then missing."""
+    allow_deletes: int | None = None
+    """Ceiling for this run's deletes or marks, in place of the job's guards."""
+    wait_s: float = 0.0
+    """How long to wait for another run of the job, in seconds."""
+    holder: str = ""
+    """Who runs, shown to others that wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run under way, as `sync_runs` has it."""
+
+    run_id: str
+    job_name: str
+    trigger: Trigger
+    dry_run: bool
+    is_full: bool
+    stage: str
+    watermark: int
+    """Newest `sync_changes.id` when the fetch began; later single-item changes are newer than the fetch."""
+    cursor_before: str | None
+    started_at: datetime
+    is_item: bool = False
+    """A single-item sync, which needs no lease and outranks fetches that began before it."""
+    status: RunStatus = RunStatus.RUNNING
+    results: SyncResults | None = None
+    """Set once the run has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageHandle:
+    """What one op hands to the next: where the records wait, and counts. JSON-friendly, never records."""
+
+    run_id: str
+    job_name: str
+    fetched: int = 0
+    is_complete: bool = False
+    """The fetch covered everything and ended well, so that rows can be judged missing."""
+    cursor_after: str | None = None
+    allow_deletes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "StageHandle":
+        """Read what `to_dict` wrote."""
+        return cls(**plain)
+
+
+class StagedRecord(NamedTuple):
+    """One fetched record on its way to the stage."""
+
+    seq: int
+    """Order of arrival, from 1."""
+    external_id: str | None
+    values: Sequence[Any] | None
+    """The shaped values, as `Shaper.shape` returned them; None where `outcome` is already known."""
+    outcome: Outcome | None = None
+    """`skipped` or `rejected`; None for a candidate."""
+    error: ItemError | None = None
+    record: str | None = None
+    """The record as JSON text, for a rejected one and for callback jobs."""
+    is_deletion: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class ChangeCounts:
+    """What diff found, or upsert did."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    stale: int = 0
+    rejected: int = 0
+    deleted: int = 0
+    marked: int = 0
+    withheld: int = 0
+    missing: int = 0
+    withheld_reason: str | None = None
+    is_exact: bool = True
+    """False for a callback job's diff, which cannot know `updated` from `unchanged` without running callbacks."""
+    errors: list[ItemError] = field(default_factory=list[ItemError])
+    samples: list[SampledChange] = field(default_factory=list[SampledChange])
+    row_count: int | None = None
+
+
+class Shaper(ABC):
+    """Turns a record into what the stage of a job holds."""
+
+    def id_text(self, external_id: str) -> str:
+        """Return an external id in the one form that the target's key has: `007` in an integer column is 7."""
+        return external_id
+
+    def revive(self, record: Any) -> Any:
+        """Return the record as the job's callbacks want it; the default leaves it as it is."""
+        return record
+
+    @abstractmethod
+    def shape(self, record: Any) -> tuple[Sequence[Any] | None, str | None]:
+        """Return the coerced column values, or the record's JSON text, whichever the job's stage keeps.
+
+        Raises:
+            RecordError: a value does not fit.
+        """
+
+    @abstractmethod
+    def key_only(self, external_id: str, record: Any = None) -> Sequence[Any] | None:
+        """Return values that hold the key alone, so that a rejected or skipped record's row counts as present."""
+
+    @abstractmethod
+    def version_of(self, record: Any, values: Sequence[Any] | None) -> Any:
+        """Return the record's version, or None."""
+
+
+class Writer(ABC):
+    """Writes one staged run to the target; made inside `Store.writing`.
+
+    The calls come in this order: `judge_missing`, `sample` (for a plan only), `write`, `settle`, `finish`.
+    """
+
+    @abstractmethod
+    def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
+        """Stage the missing rows for deletion or mark if `allow(missing, rows)` returns None, else withhold them.
+
+        `allow` returns the reason for withholding.
+        """
+
+    @abstractmethod
+    def sample(self, limit: int) -> None:
+        """Sample every kind of change, up to `limit`, in place of the job's own sample of updates."""
+
+    @abstractmethod
+    def write(self, progress: Callable[[int], None]) -> None:
+        """Delete or mark, update and insert what differs; narrow a failure to the records that cause it."""
+
+    @abstractmethod
+    def settle(self) -> ChangeCounts:
+        """Return the final counts, each record once."""
+
+    @abstractmethod
+    def finish(self, results: SyncResults, cursor_after: str | None) -> None:
+        """Write rejects, cursor and the run's results in the same transaction as the rows."""
+
+
+class Store(ABC):
+    """A database with targets and bookkeeping, as the engine sees it."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """Return the current instant in UTC."""
+
+    @abstractmethod
+    def prepare(self, job: Job) -> None:
+        """Check tables and target, creating the target if the job says so.
+
+        Raises:
+            ConfigurationError: the target does not exist or lacks a column.
+            DatabaseNotReadyError: the bookkeeping tables are not at the right version.
+        """
+
+    @abstractmethod
+    def begin_run(self, job: Job, request: RunRequest) -> Run:
+        """Take the job's lease, record the run and make its empty stage; repeating a run starts it afresh.
+
+        Raises:
+            BusyError: another run holds the job for longer than the request waits.
+        """
+
+    @abstractmethod
+    def load_run(self, run_id: str) -> Run:
+        """Return a run by id.
+
+        Raises:
+            ConfigurationError: there is no such run.
+        """
+
+    @abstractmethod
+    def holding(self, job: Job, run: Run) -> AbstractContextManager[None]:
+        """Keep the run's lease alive during the block."""
+
+    @abstractmethod
+    def shaper(self, job: Job) -> Shaper:
+        """Return the job's shaper."""
+
+    @abstractmethod
+    def frame_pages(self, value: Any) -> Iterator[list[Any]] | None:
+        """Return the pages of a DataFrame or Arrow object as lists of mappings; None if it is neither."""
+
+    @abstractmethod
+    def encode(self, record: Any) -> str:
+        """Return a record as text to be kept for retry.
+
+        Raises:
+            RecordError: it holds something that cannot be kept.
+        """
+
+    @abstractmethod
+    def kept_rejects(self, job: Job) -> Iterable[Any]:
+        """Return the records of the job's open rejects."""
+
+    @abstractmethod
+    def stage(self, job: Job, run: Run, page: Sequence[StagedRecord]) -> None:
+        """Append a page to the run's stage, in a transaction of its own."""
+
+    @abstractmethod
+    def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
+        """Classify the staged records against the target; writes to the stage only."""
+
+    @abstractmethod
+    def writing(self, job: Job, run: Run, *, is_complete: bool) -> AbstractContextManager[Writer]:
+        """Open the transaction of the upsert; rolled back for a dry run and on an exception.
+
+        Raises:
+            LeaseLostError: the run no longer holds the job.
+        """
+
+    @abstractmethod
+    def end_run(self, job: Job, run: Run, results: SyncResults) -> None:
+        """Record the end of a run, drop its stage and let the lease go. Never raises for a stage already gone."""
+
+    @abstractmethod
+    def apply_items(
+        self,
+        job: Job,
+        run: Run,
+        items: Sequence[StagedRecord],
+        *,
+        keep: Callable[[Any], set[int]] | None,
+        settle: Callable[[Any, Sequence[ItemResult]], None] | None,
+    ) -> list[ItemResult]:
+        """Write single items in one transaction, with a stage of their own; see `sync_defs.engine.items`."""

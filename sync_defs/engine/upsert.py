@@ -1,0 +1,81 @@
+"""Stage 3, upsert: from the stage into the target, with the account of it in the same transaction."""
+
+from typing import Any
+
+from sync_defs.engine.ending import NOTHING_WRITTEN, end, failing_loudly, results_of
+from sync_defs.engine.guards import delete_guard
+from sync_defs.engine.observer import Observer, QuietObserver
+from sync_defs.engine.ports import ChangeCounts, StageHandle, Store
+from sync_defs.errors import OutcomeError
+from sync_defs.job import Job, is_callback_job
+from sync_defs.results import Outcome, RunStatus, SampledChange, SyncResults
+
+
+def upsert(
+    job: Job,
+    store: Store,
+    handle: StageHandle,
+    *,
+    samples: list[SampledChange] | None = None,
+    plan_limit: int = 0,
+    observer: Observer | None = None,
+) -> SyncResults:
+    """Write what differs and return the run's results.
+
+    A table job's rows, history, rejects, cursor and results commit in one transaction, a callback job's in one for
+    each chunk. A dry run takes the same way and rolls back. Repeating it after a success returns the stored results
+    and writes nothing. If it raises, the run ends as failed and `on_complete` is called all the same.
+
+    Args:
+        job: the job.
+        store: where stage and target are.
+        handle: what fetch returned.
+        samples: the sample that diff returned, shown in the results.
+        plan_limit: sample up to so many changes of every kind instead.
+        observer: told of the progress.
+
+    Raises:
+        LeaseLostError: another run took the job over; nothing was written.
+        OutcomeError: the outcomes do not add up; nothing of a table job was written.
+    """
+    observer = QuietObserver(observer)
+    kept = "chunks of records that were already committed are kept" if is_callback_job(job) else NOTHING_WRITTEN
+    run = store.load_run(handle.run_id)
+    if run.results is not None and run.status is RunStatus.SUCCEEDED:
+        store.end_run(job, run, run.results)  # the process may have died between the commit and this
+        return run.results
+    with (
+        failing_loudly(job, store, run, observer, lambda: {"kept": kept, "fetched": handle.fetched}),
+        store.holding(job, run),
+        store.writing(job, run, is_complete=handle.is_complete) as writer,
+    ):
+        writer.judge_missing(delete_guard(job, handle.allow_deletes))
+        if plan_limit:
+            writer.sample(plan_limit)
+        writer.write(observer.on_written)
+        counts = writer.settle()
+        counts.samples = counts.samples or list(samples or [])
+        results = results_of(run, store.now(), **_facts(handle, counts))
+        if not results.is_balanced:
+            raise OutcomeError(
+                f"{job.name}: {results.outcomes} do not add up to {results.fetched} fetched; please report this"
+            )
+        writer.finish(results, handle.cursor_after)
+    end(job, store, run, results, observer)
+    return results
+
+
+def _facts(handle: StageHandle, counts: ChangeCounts) -> dict[str, Any]:
+    return {
+        "fetched": handle.fetched,
+        **{outcome.value: getattr(counts, outcome.value) for outcome in Outcome},
+        "deleted": counts.deleted,
+        "marked": counts.marked,
+        "withheld": counts.withheld,
+        "withheld_reason": counts.withheld_reason,
+        "missing": counts.missing,
+        "errors": counts.errors,
+        "samples": counts.samples,
+        "row_count": counts.row_count,
+        "cursor_after": handle.cursor_after,
+    }

@@ -1,0 +1,25 @@
+"""Settings of a deployment, read from environment variables and a `.env` file when asked, never at import."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every variable begins with `SYNC_`; the README's table lists them."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNC_", env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr = Field(
+        default=SecretStr("sqlite:///sync_defs.db"), description="Database of the targets and the bookkeeping."
+    )
+    jobs_module: str = Field(default="sync_defs.jobs", description="Package that holds the deployment's sync jobs.")
+    state_dir: Path = Field(default=Path(".sync_defs"), description="Folder for the demo ERP's state.")
+    erp_url: str | None = Field(
+        default=None, description="Address of the ERP; without it, a demo ERP is started on a free loopback port."
+    )
+    erp_token: SecretStr | None = Field(default=None, description="Bearer token for the ERP.")
+    receiver_host: str = Field(default="127.0.0.1", description="Address that the webhook receiver listens on.")
+    receiver_port: int = Field(default=8321, description="Port of the webhook receiver.")
+    webserver_port: int = Field(default=3000, description="Port of Dagster's webserver under `sync-defs up`.")

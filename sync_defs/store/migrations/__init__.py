@@ -1,0 +1,1 @@
+"""Alembic migrations of the bookkeeping tables; a released file is never edited."""

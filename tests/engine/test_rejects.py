@@ -1,0 +1,269 @@
+"""A bad record costs only itself: it is rejected with id, field and reason, kept, and closed when it succeeds."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync_defs import RecordError, run_sync
+from sync_defs.store import open_rejects
+
+
+def record(sku: Any, quantity: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"sku": sku, "quantity": quantity, **more}
+
+
+GOOD = [record("G1", 1), record("G2", 2)]
+
+
+def rejected(results: Any) -> list[tuple[Any, ...]]:
+    assert results.is_balanced
+    return [(error.external_id, error.field, error.code) for error in results.errors]
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (record("B", "many"), ("B", "stock", "bad_integer")),
+        (record("B", None), ("B", "stock", "not_null")),
+        (record("B", 2**31), ("B", "stock", "out_of_range")),
+        (record("B", 1.5), ("B", "stock", "bad_integer")),
+        (record("B", float("nan")), ("B", "stock", "non_finite_number")),
+        (record("B", 1, price=float("inf")), ("B", "price", "non_finite_number")),
+        (record("B", 1, price=Decimal("NaN")), ("B", "price", "non_finite_number")),
+        (record("B", 1, price="12345678901.23"), ("B", "price", "out_of_range")),
+        (record("B", 1, price="1,50"), ("B", "price", "bad_number")),
+        (record("B", 1, barcode="x" * 21), ("B", "barcode", "too_long")),
+        (record("B", 1, barcode="a\x00b"), ("B", "barcode", "nul_character")),
+        (record("B", 1, barcode="\ud800"), ("B", "barcode", "bad_text")),
+        ({"sku": "B"}, ("B", "quantity", "missing_field")),
+        ({"quantity": 1}, (None, "sku", "missing_field")),
+        (record(None), (None, None, "bad_external_id_type")),
+        (record(True), (None, None, "bad_external_id_type")),
+        (record(1.0), (None, None, "bad_external_id_type")),
+        (record(""), (None, None, "bad_external_id")),
+        (record("B "), (None, None, "bad_external_id")),
+        (record("B\u200b"), (None, None, "bad_external_id")),
+        (record("B" * 256), (None, None, "external_id_too_long")),
+        (record(10**40), (None, None, "number_too_long")),
+        (None, (None, None, "bad_item")),
+        ("text", (None, None, "bad_item")),
+        (record("B", -1), ("B", None, "check")),
+        (record("B", 1, brand="nobody"), ("B", None, "foreign_key")),
+        (record("B", 1, barcode="taken"), ("B", "barcode", "unique")),
+    ],
+)
+def test_a_bad_record_alone_is_rejected(table_world, bad, expected):
+    table_world.execute("INSERT INTO variants (sku, stock, barcode) VALUES ('X', 0, 'taken')")
+    table_world.records = [GOOD[0], bad, GOOD[1]]
+    results = table_world.sync()
+    [(external_id, field, code)] = rejected(results)
+    assert (external_id, code) == (expected[0], expected[2])
+    # PostgreSQL names the constraint where SQLite names the column.
+    assert field == expected[1] or code in ("unique", "foreign_key", "check")
+    assert set(table_world.rows()) == {"G1", "G2", "X"}
+    assert results.created == 2
+
+
+@pytest.mark.parametrize("bad", [record("B", -1), record("B", 1, brand="nobody"), record("B", 1, barcode="taken")])
+def test_a_callback_whose_row_breaks_a_constraint_is_rejected_alone(callback_world, bad):
+    callback_world.execute("INSERT INTO variants (sku, stock, barcode) VALUES ('X', 0, 'taken')")
+    callback_world.records = [GOOD[0], bad, GOOD[1]]
+    results = callback_world.sync()
+    [(external_id, _, code)] = rejected(results)
+    assert external_id == "B"
+    assert code in ("check", "foreign_key", "unique")
+    assert set(callback_world.rows()) == {"G1", "G2", "X"}
+
+
+@pytest.mark.parametrize("callback", ["create", "update", "find_local", "get_external_id", "should_skip"])
+def test_a_failing_callback_rejects_its_record_alone(callback_world, callback):
+    callback_world.records = [*GOOD, record("B", 1)]
+    if callback == "update":
+        callback_world.sync()
+        callback_world.records = [record("G1", 8), record("G2", 9), record("B", 2)]
+    job = callback_world.job()
+    original = getattr(job, callback)
+
+    def failing(*arguments: Any) -> Any:
+        text = repr([getattr(argument, "sku", argument) for argument in arguments])
+        if "'B'" in text:
+            raise ZeroDivisionError("secret value")
+        return original(*arguments)
+
+    setattr(job, callback, failing)
+    results = callback_world.sync(job)
+    [error] = results.errors
+    assert error.code == "callback_failed"
+    assert "ZeroDivisionError" in error.message
+    assert "secret" not in error.message
+    assert results.created + results.updated == 2
+
+
+def test_what_a_failing_callback_wrote_is_undone(callback_world):
+    job = callback_world.job()
+
+    def create(session: Any, item: dict[str, Any]) -> None:
+        type(job).create(job, session, item)
+        session.flush()
+        if item["sku"] == "B":
+            raise RecordError("not today", code="custom")
+
+    job.create = create
+    callback_world.records = [*GOOD, record("B", 1)]
+    assert rejected(callback_world.sync(job)) == [("B", None, "custom")]
+    assert set(callback_world.rows()) == {"G1", "G2"}
+
+
+def test_many_bad_records_among_many_are_found_exactly(table_world):
+    bad = {f"S{number}" for number in range(0, 1_200, 31)}
+    table_world.records = [record(f"S{number}", -1 if f"S{number}" in bad else number) for number in range(1_200)]
+    results = table_world.sync()
+    assert {error.external_id for error in results.errors} == bad
+    assert results.created == 1_200 - len(bad)
+    assert set(table_world.rows()) == {f"S{number}" for number in range(1_200)} - bad
+
+
+def test_bad_updates_are_found_exactly_and_history_has_the_good_ones_once(table_world):
+    table_world.records = [record(f"S{number}", 1) for number in range(40)]
+    table_world.sync()
+    table_world.records = [record(f"S{number}", -1 if number % 9 == 0 else 2) for number in range(40)]
+    results = table_world.sync()
+    assert (results.updated, results.rejected) == (35, 5)
+    schema = "sync_defs." if table_world.database.dialect.schema else ""
+    [(changes,)] = table_world.execute(f"SELECT count(*) FROM {schema}sync_changes WHERE action = 'updated'")
+    assert changes == 35
+
+
+def test_a_reject_is_one_open_entry_until_the_record_succeeds(world):
+    world.records = [*GOOD, record("B", "many")]
+    world.sync()
+    world.sync()
+    [entry] = open_rejects(world.database, "variants")
+    assert (entry.external_id, entry.attempts) == ("B", 2)
+    world.records = [*GOOD, record("B", 3)]
+    world.sync()
+    assert open_rejects(world.database) == []
+    assert world.rows()["B"][0] == 3
+
+
+def test_an_incremental_run_retries_what_was_rejected(world):
+    world.records = [record("B", 1, version=1, brand="later")]
+    assert world.sync(full=False).rejected == 1
+    world.execute("INSERT INTO brands (name) VALUES ('later')")
+    world.records = [record("G", 1, version=2)]
+    results = world.sync(full=False)
+    assert (results.fetched, results.created, results.rejected) == (2, 2, 0)
+    assert open_rejects(world.database) == []
+
+
+def test_no_value_is_in_reasons_or_errors(table_world):
+    table_world.execute("INSERT INTO variants (sku, stock, barcode) VALUES ('X', 0, 'SECRET-1')")
+    table_world.records = [
+        record("A", "SECRET-2"),
+        record("B", 1, barcode="SECRET-1"),
+        record("C", 1, price="SECRET-3"),
+    ]
+    results = table_world.sync()
+    assert len(results.errors) == 3
+    assert "SECRET" not in json.dumps(results.to_dict())
+
+
+def test_the_corpus_of_bad_values(table_world):
+    corpus = Path(__file__).parents[3] / "shared" / "bad_inputs.json"
+    if not corpus.exists():
+        pytest.skip(f"the corpus {corpus.name} is not beside this checkout")
+    cases = [case for case in json.loads(corpus.read_text())["cases"] if case["area"] == "external_id"]
+    for case in cases:
+        item = json.loads(case["input"]["body"].get("text", "{}")).get("data", {})
+        table_world.records = [{"quantity": 1} | ({"sku": item["id"]} if "id" in item else {})]
+        results = run_sync(
+            table_world.job(), database=table_world.database, resources={"source": table_world.source}, full=True
+        )
+        accepted = case["expect"]["code"] == "queued"
+        assert (results.rejected == 0) is accepted, case["id"]
+
+
+def test_a_record_without_an_id_stays_one_entry_over_incremental_runs(world):
+    world.records = [{"quantity": 1}, record("G", 1, version=1)]
+    for run in range(1, 4):
+        assert world.sync(full=False).rejected == 1
+        [entry] = open_rejects(world.database, "variants")
+        assert (entry.external_id, entry.attempts) == (None, run)
+        world.records = []
+
+
+def test_a_corrected_record_closes_its_reject_and_the_cursor_never_goes_back(world):
+    world.records = [record("A", "bad", version=1), record("B", 1, version=9)]
+    assert world.sync(full=False).cursor_after == "9"
+    world.records = [record("A", 3, version=10)]
+    assert world.sync(full=False).cursor_after == "10"
+    assert open_rejects(world.database) == []
+    world.records = []
+    results = world.sync(full=False)
+    assert (results.fetched, results.cursor_after) == (0, "10")
+
+
+def test_a_kept_record_that_stays_bad_does_not_move_the_cursor_back(world):
+    world.records = [record("A", 1, version=1, brand="nobody"), record("B", 1, version=9)]
+    world.sync(full=False)
+    world.records = []
+    results = world.sync(full=False)
+    assert (results.rejected, results.cursor_after) == (1, "9")
+
+
+def test_a_callback_that_rolls_back_or_commits_touches_no_other_record(callback_world):
+    job = callback_world.job()
+    create = type(job).create
+
+    def wilful(session: Any, item: dict[str, Any]) -> None:
+        create(job, session, item)
+        if item["sku"] == "ROLLBACK":
+            session.rollback()
+            raise RecordError("rolled back")
+        if item["sku"] == "COMMIT":
+            session.commit()
+            raise RecordError("committed too early")
+
+    job.create = wilful
+    callback_world.records = [record("A"), record("ROLLBACK"), record("B"), record("COMMIT"), record("C")]
+    results = callback_world.sync(job)
+    assert (results.created, results.rejected) == (3, 2)
+    assert set(callback_world.rows()) == {"A", "B", "C"}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, object()], ids=["dict", "object"])
+def test_a_value_that_the_driver_cannot_store_rejects_its_record_alone(callback_world, value):
+    job = callback_world.job()
+
+    def create(session: Any, item: dict[str, Any]) -> None:
+        type(job).create(job, session, item)
+        if item["sku"] == "B":
+            next(row for row in session.new if row.sku == "B").barcode = value
+
+    job.create = create
+    callback_world.records = [*GOOD, record("B")]
+    results = callback_world.sync(job)
+    assert [(error.external_id, error.code) for error in results.errors] == [("B", "bad_value")]
+    assert set(callback_world.rows()) == {"G1", "G2"}
+
+
+def test_a_change_by_a_core_statement_is_an_update_also_after_a_failed_flush(callback_world):
+    callback_world.records = [record("A", 1), record("B", 1)]
+    callback_world.sync()
+    job = callback_world.job()
+
+    def update(session: Any, row: Any, item: dict[str, Any]) -> None:
+        if item["sku"] == "A":
+            row.stock = -1
+            return
+        session.execute(sa.text("UPDATE variants SET stock = 7 WHERE sku = 'B'"))
+        session.execute(sa.update(type(row)).where(type(row).sku == "B").values(stock=8))
+
+    job.update = update
+    results = callback_world.sync(job)
+    assert (results.rejected, results.updated) == (1, 1)
+    assert callback_world.rows()["B"][0] == 8
