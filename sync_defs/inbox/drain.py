@@ -1,0 +1,229 @@
+"""Draining: claim what is due for one job, apply it, and settle it in the transaction of the data.
+
+Each accepted change is applied once or not at all: the rows, their history and the end of the queue rows commit
+together, under locks taken at the start of that transaction. A drain that is killed anywhere leaves leases that run
+out; nothing is applied twice, because what was applied is no longer in the queue. No heartbeat is needed: between
+claim and lock lies only the reading of payloads, and a locked row cannot be taken over.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from sync_defs.engine.items import sync_items
+from sync_defs.engine.ports import Store
+from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
+from sync_defs.inbox.envelope import read_item
+from sync_defs.inbox.inbox import Inbox
+from sync_defs.inbox.message import Claimed
+from sync_defs.job import Job
+from sync_defs.results import Action, ItemError, ItemResult, Trigger
+
+MAX_ERRORS: Final = 1_000
+# What no later attempt can change; anything else may be cured by another row, a person or a deployment.
+_HOPELESS = frozenset(
+    {
+        "bad_external_id",
+        "bad_external_id_type",
+        "external_id_missing",
+        "external_id_too_long",
+        "nul_character",
+        "number_too_long",
+        "version_in_future",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOptions:
+    """How a drain paces itself."""
+
+    batch: int = 500
+    """Items of one transaction, at most 1,000."""
+    linger_s: float = 30.0
+    """How long it waits for more once nothing is due; 0 returns at once."""
+    poll_s: float = 0.5
+    """How often it looks while it waits."""
+    max_s: float = 900.0
+    """When it returns though more is due, so that a run under constant load ends some time."""
+    sleep: Callable[[float], None] = time.sleep
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked between transactions; True ends the drain."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DrainResults:
+    """The account of one drain, in queue rows."""
+
+    name: str
+    """The job."""
+    run_id: str
+    """Prefix of the ids in `sync_runs`: one for each transaction, `<run_id>.1` and so on."""
+    actions: dict[Action, int] = field(default_factory=dict[Action, int])
+    """What was done to the items that were still held, `rejected` included."""
+    retried: int = 0
+    """Rejected, and due again later."""
+    dead: int = 0
+    """Rejected or unreadable for good, kept as dead letters."""
+    handed_on: int = 0
+    """Left out: a newer message had come in, or the lease was lost."""
+    transactions: int = 0
+    errors: list[ItemError] = field(default_factory=list[ItemError])
+    """The first 1,000."""
+    items: list[ItemResult] = field(default_factory=list[ItemResult])
+    """What was done to the first 1,000 items that were still held."""
+    started_at: datetime
+    completed_at: datetime
+
+    @property
+    def applied(self) -> int:
+        """Return how many items were acknowledged."""
+        return sum(count for action, count in self.actions.items() if action is not Action.REJECTED)
+
+
+def drain(job: Job, store: Store, inbox: Inbox, *, run_id: str, options: DrainOptions | None = None) -> DrainResults:
+    """Apply what is due for a job until nothing has been due for a while, and return the account.
+
+    Several drains of a job may run at once; they share the work. What fails is retried later with backoff or ends as
+    a dead letter; one bad item holds back no other.
+
+    Raises:
+        ConfigurationError: the job or its target is wrong; the claimed items are given back.
+        DBAPIError: the database went away.
+    """
+    options = options or DrainOptions()
+    now = inbox.database.now
+    started_at = idle_since = now()
+    results = DrainResults(name=job.name, run_id=run_id, started_at=started_at, completed_at=started_at)
+    worker = _Drain(job=job, store=store, inbox=inbox, results=results)
+    while not options.should_stop() and (now() - started_at).total_seconds() < options.max_s:
+        if inbox.has_due(job.name) and worker.drain_batch(options.batch):
+            idle_since = now()
+        elif (now() - idle_since).total_seconds() >= options.linger_s:
+            break
+        else:
+            options.sleep(options.poll_s)
+    results.completed_at = now()
+    return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drain:
+    job: Job
+    store: Store
+    inbox: Inbox
+    results: DrainResults
+
+    def drain_batch(self, limit: int) -> bool:
+        """Claim and settle one batch; return False if there was nothing to claim."""
+        claims = self.inbox.claim(self.job.name, limit)
+        readable = [(claimed, item) for claimed in claims for item in self._read(claimed)]
+        if readable:
+            self._apply(readable)
+        return bool(claims)
+
+    def _read(self, claimed: Claimed) -> list[object]:
+        try:
+            return [read_item(self.job, claimed.payload)]
+        except MessageError as error:
+            # One that had an id was readable on arrival: its bytes, or the job, have changed since.
+            code = "bad_payload" if claimed.external_id is not None else error.code
+            with self.inbox.database.write() as connection:
+                is_held = self.inbox.dead_letter(connection, claimed, code=code, error=error.message)
+            self._count_failure(claimed, code, error.message, is_held=is_held, is_dead=True)
+            return []
+
+    def _apply(self, readable: Sequence[tuple[Claimed, object]]) -> None:
+        claims = [claimed for claimed, _ in readable]
+        try:
+            self._sync(readable)
+        except (ConfigurationError, DBAPIError):
+            self.inbox.release(claims)
+            raise
+        except LeaseLostError:
+            self.inbox.release(claims)
+        except Exception as error:  # noqa: BLE001 - one item that breaks the engine must not hold back the others
+            if len(readable) > 1:
+                self._apply_one_by_one(readable)
+                return
+            self._give_up(claims[0], f"the apply failed with {type(error).__name__}")
+
+    def _apply_one_by_one(self, readable: Sequence[tuple[Claimed, object]]) -> None:
+        for claimed, item in readable:
+            if self.inbox.renew([claimed]):
+                self._apply([(claimed, item)])
+            else:
+                self.results.handed_on += 1
+
+    def _give_up(self, claimed: Claimed, reason: str) -> None:
+        with self.inbox.database.write() as connection:
+            is_held = self.inbox.retry_later(connection, claimed, code="apply_failed", error=reason)
+        self._count_failure(claimed, "apply_failed", reason, is_held=is_held, is_dead=False)
+
+    def _sync(self, readable: Sequence[tuple[Claimed, object]]) -> None:
+        claims = [claimed for claimed, _ in readable]
+        held: set[int] = set()
+
+        def keep(connection: Connection) -> set[int]:
+            held.update(self.inbox.lock(connection, claims))
+            return held
+
+        def settle(connection: Connection, results: Sequence[ItemResult]) -> None:
+            for index in sorted(held):
+                self._settle(connection, claims[index], results[index])
+
+        results = sync_items(
+            self.job,
+            self.store,
+            [item for _, item in readable],
+            trigger=Trigger.WEBHOOK,
+            run_id=f"{self.results.run_id}.{self.results.transactions + 1}",
+            keep=keep,
+            settle=settle,
+        )
+        self._count(claims, results, held)
+
+    def _settle(self, connection: Connection, claimed: Claimed, result: ItemResult) -> None:
+        if result.action is not Action.REJECTED:
+            is_held = self.inbox.acknowledge(connection, claimed)
+        elif result.code in _HOPELESS:
+            is_held = self.inbox.dead_letter(connection, claimed, **_reason(result))
+        else:
+            is_held = self.inbox.retry_later(connection, claimed, **_reason(result))
+        if not is_held:
+            raise LeaseLostError(f"job {claimed.job!r}: a queue row changed under its lock")
+
+    def _count(self, claims: Sequence[Claimed], results: Sequence[ItemResult], held: set[int]) -> None:
+        self.results.transactions += 1
+        self.results.handed_on += len(claims) - len(held)
+        for index in sorted(held):
+            result = results[index]
+            if len(self.results.items) < MAX_ERRORS:
+                self.results.items.append(result)
+            self.results.actions[result.action] = self.results.actions.get(result.action, 0) + 1
+            if result.action is Action.REJECTED:
+                reason = _reason(result)
+                is_dead = reason["code"] in _HOPELESS
+                self._count_failure(claims[index], reason["code"], reason["error"], is_held=True, is_dead=is_dead)
+
+    def _count_failure(self, claimed: Claimed, code: str, reason: str, *, is_held: bool, is_dead: bool) -> None:
+        if not is_held:
+            self.results.handed_on += 1
+            return
+        if is_dead or self.inbox.is_last_attempt(claimed):
+            self.results.dead += 1
+        else:
+            self.results.retried += 1
+        if len(self.results.errors) < MAX_ERRORS:
+            now = self.inbox.database.now()
+            error = ItemError(external_id=claimed.external_id, message=reason, timestamp=now, code=code)
+            self.results.errors.append(error)
+
+
+def _reason(result: ItemResult) -> dict[str, Any]:
+    return {"code": result.code or "bad_item", "error": result.message or "rejected"}

@@ -1,0 +1,192 @@
+"""The inbox: webhook messages wait here, one row per item, until they are applied."""
+
+import random as random_module
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, Executable, delete, select, update
+
+from sync_defs.inbox import ledger
+from sync_defs.inbox.accept import Acceptance
+from sync_defs.inbox.claims import LEASE_S, MAX_ATTEMPTS, Claims
+from sync_defs.inbox.message import (
+    CODE_CHARS,
+    REASON_CHARS,
+    Claimed,
+    Counts,
+    EnqueueResult,
+    Message,
+    MessageState,
+    QueuedMessage,
+    item_key,
+    storable,
+)
+from sync_defs.store.database import Database
+from sync_defs.store.schema import inbox, queue
+
+KEEP_IDS = timedelta(days=14)
+
+
+class Inbox:
+    """Messages of all jobs in one database; safe to share between threads, and between processes by the database.
+
+    Methods that take a connection write in the caller's transaction; the others open and commit their own.
+
+    Example:
+        ```python
+        inbox = Inbox(database)
+        inbox.enqueue(read_message(job, message_id="msg_1", body=body, now=database.now()))
+        for claimed in inbox.claim(job.name, limit=100):
+            record = read_item(job, claimed.payload)
+            with database.write() as connection:
+                write_somewhere(connection, record)
+                inbox.acknowledge(connection, claimed)
+        ```
+    """
+
+    def __init__(self, database: Database, *, random: Callable[[], float] = random_module.random) -> None:
+        """Take the database whose tables hold the messages, and the chance that spreads retries."""
+        self.database = database
+        self._random = random
+
+    def enqueue(self, message: Message) -> EnqueueResult:
+        """Store a message for good; when this returns it is committed, when it raises nothing is stored.
+
+        May be repeated: the same message id has one effect as long as ids are remembered.
+        """
+        with self.database.write() as connection:
+            return self.accept(connection, message)
+
+    def accept(self, connection: Connection, message: Message) -> EnqueueResult:
+        """Store a message in the caller's transaction, so that several can share one commit."""
+        return Acceptance(dialect=self.database.dialect, now=self.database.now()).accept(connection, message)
+
+    def claim(self, job: str, limit: int, *, lease_s: float = LEASE_S) -> list[Claimed]:
+        """Lease the longest due rows of a job, at most 1,000; no two callers get the same row.
+
+        A row whose lease ran out counts a death; the fifth makes it dead (`worker_died`).
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}")
+        with self.database.write() as connection:
+            return self._claims.claim(connection, job, limit=limit, lease_s=lease_s)
+
+    def renew(self, claims: Sequence[Claimed], *, lease_s: float = LEASE_S) -> list[Claimed]:
+        """Prolong leases from now; return the claims that are still held, the others were taken over."""
+        with self.database.write() as connection:
+            return self._claims.renew(connection, claims, lease_s=lease_s)
+
+    def release(self, claims: Sequence[Claimed]) -> None:
+        """Give rows back, due at once and without counting an attempt; leases lost before are left alone."""
+        with self.database.write() as connection:
+            self._claims.release(connection, claims)
+
+    def lock(self, connection: Connection, claims: Sequence[Claimed]) -> set[int]:
+        """Lock claimed rows at the start of the transaction that applies them; return the positions that still hold.
+
+        The others lost their lease, or their item got a newer message, which is due again once this commits. While
+        the locks are held, no newer message can come in between.
+        """
+        return self._claims.lock(connection, claims)
+
+    def acknowledge(self, connection: Connection, claimed: Claimed) -> bool:
+        """Delete an applied row, in the transaction of the data.
+
+        Returns False if the lease is lost or a newer message came in. The newer message is then due at once. Where
+        the effect must be undone (a lost lease: G8), roll back; `lock` beforehand rules both out.
+        """
+        return self._claims.acknowledge(connection, claimed)
+
+    def retry_later(self, connection: Connection, claimed: Claimed, *, code: str, error: str) -> bool:
+        """Count a failed attempt: due again after a growing wait, dead after the 25th.
+
+        Returns False, and counts nothing, if the lease is lost or a newer message came in.
+        """
+        claims = self._claims
+        values = claims.retry_values(claimed, random=self._random) | _reason(code, error)
+        return claims.settle(connection, claimed, values)
+
+    def is_last_attempt(self, claimed: Claimed) -> bool:
+        """Tell whether one more failure of a claimed row makes it dead."""
+        return claimed.attempts + 1 >= MAX_ATTEMPTS
+
+    def dead_letter(self, connection: Connection, claimed: Claimed, *, code: str, error: str) -> bool:
+        """Give a row up until a person retries or discards it; its payload is kept.
+
+        Returns False, and buries nothing, if the lease is lost or a newer message came in.
+        """
+        values = {"due_at": None, "attempts": claimed.attempts + 1, **_reason(code, error)}
+        return self._claims.settle(connection, claimed, values)
+
+    def has_due(self, job: str) -> bool:
+        """Tell whether a job has rows to claim."""
+        statement = select(queue.c.job).where(queue.c.job == job, queue.c.due_at <= self.database.now()).limit(1)
+        with self.database.read() as connection:
+            return connection.execute(statement).first() is not None
+
+    def due_jobs(self) -> list[str]:
+        """Return the names of all jobs with rows to claim, sorted; names without a job may be among them."""
+        statement = select(queue.c.job).where(queue.c.due_at <= self.database.now()).distinct()
+        with self.database.read() as connection:
+            return sorted(connection.execute(statement).scalars())
+
+    def counts(self, job: str) -> Counts:
+        """Return how many rows of a job stand where."""
+        with self.database.read() as connection:
+            return ledger.counts(connection, job=job, now=self.database.now()).get(job, Counts())
+
+    def depth(self) -> dict[str, Counts]:
+        """Return the counts of every job that has rows."""
+        with self.database.read() as connection:
+            return ledger.counts(connection, job=None, now=self.database.now())
+
+    def state(self, job: str, external_id: str) -> MessageState:
+        """Return where an item's message stands; `done` where nothing waits for it."""
+        statement = select(queue.c.due_at, queue.c.token).where(
+            queue.c.job == job, queue.c.item_key == item_key(external_id)
+        )
+        with self.database.read() as connection:
+            row = connection.execute(statement).first()
+        if row is None:
+            return MessageState.DONE
+        return ledger.state_of(row.due_at, row.token, now=self.database.now())
+
+    def list_messages(
+        self, job: str | None = None, *, dead_only: bool = False, limit: int = 100
+    ) -> list[QueuedMessage]:
+        """Return queue rows, the latest received first."""
+        with self.database.read() as connection:
+            return ledger.list_messages(connection, job=job, dead_only=dead_only, limit=limit, now=self.database.now())
+
+    def retry(self, job: str, external_id: str | None = None, *, message_id: str | None = None) -> int:
+        """Make dead rows due with all their attempts: of one item, of one message, or all; return how many."""
+        statement = (
+            update(queue)
+            .where(ledger.dead_rows(job, external_id=external_id, message_id=message_id))
+            .values(due_at=self.database.now(), token=None, attempts=0, deaths=0, code=None, error=None)
+        )
+        return self._write(statement)
+
+    def discard(self, job: str, external_id: str | None = None, *, message_id: str | None = None) -> int:
+        """Delete dead rows, of one item, of one message, or all; return how many."""
+        return self._write(delete(queue).where(ledger.dead_rows(job, external_id=external_id, message_id=message_id)))
+
+    def bury_unknown_jobs(self, known: Iterable[str]) -> int:
+        """Make rows dead (`unknown_job`) whose job is none of the known ones; return how many."""
+        return self._write(ledger.bury_unknown_jobs(known, now=self.database.now()))
+
+    def prune(self, older_than: timedelta = KEEP_IDS) -> int:
+        """Forget message ids received longer ago; return how many. Queue rows stay, whatever their age."""
+        return self._write(delete(inbox).where(inbox.c.received_at < self.database.now() - older_than))
+
+    @property
+    def _claims(self) -> Claims:
+        return Claims(now=self.database.now())
+
+    def _write(self, statement: Executable) -> int:
+        with self.database.write() as connection:
+            return self.database.dialect.count_written(connection, statement)
+
+
+def _reason(code: str, error: str) -> dict[str, str]:
+    return {"code": storable(code, limit=CODE_CHARS), "error": storable(error, limit=REASON_CHARS)}

@@ -1,0 +1,197 @@
+"""Draining into a real target: the rows, and the end of the messages, in one transaction."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sync_defs.errors import ConfigurationError
+from sync_defs.inbox import DrainOptions, MessageState, drain
+from sync_defs.results import Action
+from sync_defs.store.store import SqlStore
+
+
+@pytest.fixture
+def target(database, job):
+    with database.write() as connection:
+        job.target.create(connection)
+    return job.target
+
+
+@pytest.fixture
+def rows(database, target):
+    """Read the target: id to name."""
+
+    def read() -> dict[str, str]:
+        with database.read() as connection:
+            return {row.id: row.name for row in connection.execute(sa.select(target))}
+
+    return read
+
+
+@pytest.fixture
+def run(database, inbox, job, target):
+    """Drain without waiting."""
+
+    def run(**options: Any):
+        given = {"linger_s": 0.0, "sleep": lambda _: pytest.fail("it slept")} | options
+        return drain(job, SqlStore(database), inbox, run_id="r1", options=DrainOptions(**given))
+
+    return run
+
+
+def item(external_id, name="x", hour=1):
+    return {"id": external_id, "name": name, "updated_at": f"2026-11-23T{hour:02}:00:00Z"}
+
+
+def test_messages_become_rows(inbox, message, run, rows):
+    inbox.enqueue(message("m1", [item("A", "first"), item("B", "second")]))
+    inbox.enqueue(message("m2", item("A", "third", hour=2)))
+    results = run()
+    assert rows() == {"A": "third", "B": "second"}
+    assert (results.actions, results.applied, results.transactions) == ({Action.CREATED: 2}, 2, 1)
+    assert inbox.depth() == {}
+    inbox.enqueue(message("m3", item("B", "fourth", hour=3)))
+    inbox.enqueue(message("m4", item("A", "late", hour=1)))
+    assert run().actions == {Action.UPDATED: 1, Action.STALE: 1}
+    assert rows() == {"A": "third", "B": "fourth"}
+
+
+def test_it_goes_on_until_nothing_is_due(inbox, message, run, rows):
+    inbox.enqueue(message("m1", [item(f"item {n}") for n in range(25)]))
+    assert run(batch=10).transactions == 3
+    assert len(rows()) == 25
+
+
+def test_g9_a_rejected_item_is_retried_later_and_the_others_land(inbox, message, run, rows):
+    inbox.enqueue(message("m1", [item("A"), {"id": "B", "name": "x", "updated_at": "not a time"}, item("C")]))
+    results = run()
+    assert sorted(rows()) == ["A", "C"]
+    assert (results.retried, results.dead, [error.external_id for error in results.errors]) == (1, 0, ["B"])
+    [left] = inbox.list_messages()
+    assert (left.external_id, left.state, left.attempts) == ("B", MessageState.PENDING, 1)
+
+
+def test_the_last_attempt_ends_as_a_dead_letter(inbox, message, run, clock):
+    inbox.enqueue(message("m1", {"id": "B", "name": "x", "updated_at": "not a time"}))
+    outcomes = []
+    for _ in range(25):
+        results = run()
+        outcomes.append((results.retried, results.dead))
+        clock.advance(6 * 3600)
+    assert outcomes == [(1, 0)] * 24 + [(0, 1)]
+    assert run().transactions == 0
+
+
+def test_g10_a_corrupted_payload_is_a_dead_letter(inbox, message, run, rows, database):
+    from sync_defs.store.schema import queue
+
+    inbox.enqueue(message("m1", [item("A"), item("B")]))
+    with database.write() as connection:
+        connection.execute(sa.update(queue).where(queue.c.external_id == "A").values(payload=b"\x00\x01"))
+    assert run().dead == 1
+    assert list(rows()) == ["B"]
+    assert [(dead.external_id, dead.code) for dead in inbox.list_messages(dead_only=True)] == [("A", "bad_payload")]
+
+
+def test_an_unusable_message_that_is_retried_is_read_anew(inbox, message, run, rows, job, monkeypatch):
+    inbox.enqueue(message("m1", b'[{"id": "A", "name": "x", "updated_at": "2026-11-23T01:00:00Z"}]'))
+    inbox.retry("erp")
+    assert run().dead == 1
+    assert [dead.code for dead in inbox.list_messages()] == ["external_id_missing"]
+    inbox.retry("erp")
+    monkeypatch.setattr(job, "extract_items", list)
+    assert run().applied == 1
+    assert rows() == {"A": "x"}
+
+
+def test_a_newer_message_that_came_in_is_applied_and_the_older_one_is_not(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", item("A", "older")))
+    claim = inbox.claim
+
+    def claim_and_receive(*args, **options):
+        claims = claim(*args, **options)
+        inbox.enqueue(message("m2", item("A", "newer", hour=2)))
+        return claims
+
+    monkeypatch.setattr(inbox, "claim", claim_and_receive)
+    results = run()
+    assert (results.handed_on, results.actions) == (1, {Action.CREATED: 1})
+    assert rows() == {"A": "newer"}
+
+
+def test_g8_a_drain_that_lost_its_lease_writes_nothing(inbox, message, run, rows, clock, monkeypatch):
+    inbox.enqueue(message("m1", item("A")))
+    claim = inbox.claim
+
+    def claim_and_lose(*args, **options):
+        claims = claim(*args, **options)
+        clock.advance(60)
+        claim(*args, **options)
+        return claims
+
+    monkeypatch.setattr(inbox, "claim", claim_and_lose)
+    assert run().handed_on == 1
+    assert rows() == {}
+    assert inbox.state("erp", "A") is MessageState.CLAIMED
+
+
+def test_g4_data_and_messages_commit_together(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", [item("A"), item("B")]))
+
+    def fail(connection, claimed):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(inbox, "acknowledge", fail)
+    results = run()
+    assert rows() == {}
+    assert (results.retried, {error.code for error in results.errors}) == (2, {"apply_failed"})
+    assert inbox.counts("erp").later == 2
+
+
+def test_one_item_that_breaks_the_engine_holds_back_no_other(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
+    acknowledge = inbox.acknowledge
+
+    def fail_for_b(connection, claimed):
+        if claimed.external_id == "B":
+            raise ZeroDivisionError
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", fail_for_b)
+    assert run().retried == 1
+    assert sorted(rows()) == ["A", "C"]
+
+
+def test_a_wrong_target_fails_the_drain_and_keeps_the_messages(inbox, message, run, database, target):
+    inbox.enqueue(message("m1", item("A")))
+    with database.write() as connection:
+        target.drop(connection)
+    with pytest.raises(ConfigurationError):
+        run()
+    [left] = inbox.claim("erp", 10)
+    assert (left.attempts, left.deaths) == (0, 0)
+
+
+def test_it_lingers_for_more(inbox, message, run, rows, clock):
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clock.advance(seconds)
+        if len(slept) == 3:
+            inbox.enqueue(message("m2", item("B")))
+
+    inbox.enqueue(message("m1", item("A")))
+    results = run(linger_s=30.0, poll_s=10.0, sleep=sleep)
+    assert len(slept) == 3 + 3
+    assert (results.started_at, results.applied) == (datetime(2026, 11, 23, 18, tzinfo=UTC), 2)
+    assert (results.completed_at - results.started_at).total_seconds() == 60
+
+
+def test_it_ends_when_told_or_after_a_while(inbox, message, run, clock):
+    inbox.enqueue(message("m1", item("A")))
+    assert run(should_stop=lambda: True).transactions == 0
+    assert run(max_s=0.0).transactions == 0
+    assert run(linger_s=3600.0, max_s=30.0, poll_s=10.0, sleep=clock.advance).transactions == 1

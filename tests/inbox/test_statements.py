@@ -1,0 +1,57 @@
+"""What the hot paths cost: statements sent, and the index that a claim uses."""
+
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event
+
+from sync_defs.inbox.claims import Claims
+
+
+@contextmanager
+def sent_to(database):
+    """Gather the statements, without BEGIN and the like, with their parameters."""
+    statements = []
+
+    def note(connection, cursor, statement, parameters, context, many):
+        if not statement.startswith("BEGIN"):
+            statements.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+def words(statements):
+    return [statement.split()[0] for statement, _ in statements]
+
+
+def test_a_message_for_a_new_item_is_two_statements(inbox, message, database):
+    with sent_to(database) as statements:
+        inbox.enqueue(message("m1", {"id": "A"}))
+    assert words(statements) == ["INSERT", "INSERT"]
+
+
+def test_a_message_for_a_waiting_item_is_four_and_a_duplicate_one(inbox, message, database):
+    inbox.enqueue(message("m1", {"id": "A"}))
+    with sent_to(database) as statements:
+        inbox.enqueue(message("m2", {"id": "A"}))
+        inbox.enqueue(message("m2", {"id": "A"}))
+    assert words(statements) == ["INSERT", "INSERT", "SELECT", "UPDATE", "INSERT"]
+
+
+def test_a_claim_is_two_statements_whatever_its_size(inbox, message, database):
+    inbox.enqueue(message("m1", [{"id": n} for n in range(50)]))
+    with sent_to(database) as statements:
+        assert len(inbox.claim("erp", 50)) == 50
+    assert words(statements) == ["SELECT", "UPDATE"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_claim_reads_by_the_index_of_due_rows(inbox, database):
+    with sent_to(database) as statements, database.write() as connection:
+        Claims(now=database.now()).claim(connection, "erp", limit=10, lease_s=60.0)
+    [(statement, parameters)] = statements
+    with database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert "ix_sync_queue_job_due_at (job=? AND due_at<?)" in plan[0].detail
