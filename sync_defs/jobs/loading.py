@@ -1,0 +1,51 @@
+"""Finding the jobs of a deployment."""
+
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+from sync_defs.errors import ConfigurationError
+from sync_defs.job import Job, SyncJob
+
+
+def load_jobs(module: str = "sync_defs.jobs") -> dict[str, Job]:
+    """Import the folders of a package and return the jobs that stand at module level in them, by name, sorted.
+
+    Raises:
+        ConfigurationError: two jobs have one name, a job is not valid, or a folder holds a `SyncJob` class without an
+            instance.
+        ImportError: a folder's own imports fail; nothing is hidden.
+    """
+    found: dict[str, tuple[Job, str]] = {}
+    for folder in _folders(import_module(module)):
+        jobs = [value for value in vars(folder).values() if isinstance(value, Job)]
+        _refuse_forgotten_classes(folder, jobs)
+        for job in jobs:
+            job.validate()
+            other, place = found.setdefault(job.name, (job, folder.__name__))
+            if other is not job:
+                raise ConfigurationError(
+                    f"two jobs are named {job.name!r}, in {place} and {folder.__name__}; rename one",
+                    code="duplicate_job",
+                )
+    return {name: found[name][0] for name in sorted(found)}
+
+
+def _folders(package: ModuleType) -> Iterator[ModuleType]:
+    for entry in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
+        if entry.ispkg:
+            yield import_module(f"{package.__name__}.{entry.name}")
+
+
+def _refuse_forgotten_classes(folder: ModuleType, jobs: list[Job]) -> None:
+    used = {base for job in jobs for base in type(job).__mro__}
+    for name, value in vars(folder).items():
+        if not inspect.isclass(value) or not issubclass(value, SyncJob) or inspect.isabstract(value):
+            continue
+        if value.__module__.startswith(folder.__name__) and value not in used:
+            raise ConfigurationError(
+                f"{folder.__name__} defines {name}, but no job is made of it; add a line such as "
+                f"`job = {name}()` below the class"
+            )

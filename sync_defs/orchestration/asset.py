@@ -1,0 +1,89 @@
+"""A sync job as a graph-backed asset, with its Dagster job and its schedule."""
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+
+import dagster as dg
+
+from sync_defs.job import Job, TableSync
+from sync_defs.orchestration.config import LAUNCHPAD
+from sync_defs.orchestration.metadata import definition_metadata
+from sync_defs.orchestration.names import CHECK_NAME, MAX_RUNTIME_TAG, TRIGGER_TAG, SyncNames
+from sync_defs.orchestration.stages import diff_op, fetch_op, upsert_op
+from sync_defs.results import Trigger
+
+
+def sync_asset(job: Job, *, kind: str) -> dg.AssetsDefinition:
+    """Return the asset of a job: the graph fetch → diff → upsert, with a check of rejected records."""
+    names = SyncNames(job.name)
+    # The names of op definitions are shared by all graphs; the aliases are what the run page shows.
+    fetch = fetch_op(job).alias("fetch")
+    diff = diff_op(job).alias("diff")
+    upsert = upsert_op(job).alias("upsert")
+
+    @dg.config_mapping(config_schema=dict(LAUNCHPAD))
+    def launchpad(config: Mapping) -> dict:
+        # Only fetch needs the options; the run that it begins carries them to the other ops.
+        return {"fetch": {"config": config}}
+
+    @dg.graph_asset(
+        name=names.asset,
+        config=launchpad,
+        description=describe(job),
+        group_name=job.group,
+        kinds={kind},
+        code_version=code_version(job),
+        metadata=definition_metadata(job),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK_NAME,
+                asset=names.asset,
+                description="No record of the source waits for retry; fails as a warning, since the others are in.",
+            )
+        ],
+    )
+    def graph() -> Mapping[str, dg.AssetsDefinition]:
+        written = upsert(diff(fetch()))
+        return {"result": written.result, names.check_output: getattr(written, CHECK_NAME)}
+
+    return graph
+
+
+def asset_definitions(job: Job, *, kind: str, max_runtime_s: int) -> dg.Definitions:
+    """Return a job's asset, the Dagster job that materializes it, and its schedule, which runs from the start."""
+    names = SyncNames(job.name)
+    asset = sync_asset(job, kind=kind)
+    materialize = dg.define_asset_job(
+        names.job,
+        selection=dg.AssetSelection.assets(asset),
+        description=describe(job),
+        tags={MAX_RUNTIME_TAG: str(max_runtime_s)},
+    )
+    schedules: list[dg.ScheduleDefinition] = []
+    if job.cron_schedule is not None:
+        schedules = [
+            dg.ScheduleDefinition(
+                name=names.schedule,
+                job=materialize,
+                cron_schedule=job.cron_schedule,
+                execution_timezone=job.timezone,
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                tags={TRIGGER_TAG: Trigger.SCHEDULE.value},
+            )
+        ]
+    return dg.Definitions(assets=[asset], jobs=[materialize], schedules=schedules)
+
+
+def describe(job: Job) -> str | None:
+    """Return the job's description: its own, or its class's docstring."""
+    return job.description or (None if isinstance(job, TableSync) else inspect.getdoc(type(job)))
+
+
+def code_version(job: Job) -> str | None:
+    """Return a fingerprint of the job's source, mapping included; None where there is no source to read."""
+    code = job.fetch_external if isinstance(job, TableSync) else type(job)
+    try:
+        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()[:12]
+    except (OSError, TypeError):
+        return None

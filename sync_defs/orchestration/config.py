@@ -1,0 +1,56 @@
+"""The launchpad's one block of options."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import dagster as dg
+
+from sync_defs.engine import RunRequest
+from sync_defs.errors import ConfigurationError
+from sync_defs.results import Trigger
+
+# Fields rather than a `dg.Config`: behind a config mapping, Dagster 1.13 answers what a `dg.Config` refuses (null for a
+# switch, a number below a bound) with HTTP 500 instead of a sentence. Bounds are checked in `request_for`.
+LAUNCHPAD: Final[Mapping[str, dg.Field]] = {
+    "dry_run": dg.Field(
+        bool,
+        default_value=False,
+        description="Take the same path and write nothing; the counts are those of a real run.",
+    ),
+    "full": dg.Field(bool, default_value=False, description="Ignore the cursor and fetch everything."),
+    "external_ids": dg.Field(
+        [str],
+        default_value=[],
+        description="Sync only the records with these external ids; empty: all. Nothing is then missing.",
+    ),
+    "allow_deletes": dg.Field(
+        dg.Noneable(int),
+        default_value=None,
+        description="Allow up to so many missing rows to be deleted or marked in this run, in place of the job's "
+        "guards; null: the guards decide.",
+    ),
+}
+"""What to ask of one run; the defaults make the run that the schedule makes."""
+
+
+def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wait_s: float, holder: str) -> RunRequest:
+    """Return the engine's request for a launchpad config that Dagster has checked against `LAUNCHPAD`.
+
+    Raises:
+        ConfigurationError: an option has a value of no use, or two options contradict each other.
+    """
+    allow_deletes: int | None = config["allow_deletes"]
+    if allow_deletes is not None and allow_deletes < 0:
+        raise ConfigurationError(f"allow_deletes is {allow_deletes}; give 0 or more, or leave it out")
+    if config["full"] and config["external_ids"]:
+        raise ConfigurationError("full and external_ids exclude each other; give one of them")
+    return RunRequest(
+        run_id=run_id,
+        trigger=trigger,
+        dry_run=config["dry_run"],
+        full=config["full"],
+        external_ids=tuple(config["external_ids"]),
+        allow_deletes=allow_deletes,
+        wait_s=wait_s,
+        holder=holder,
+    )

@@ -1,0 +1,166 @@
+"""The results of a run as Dagster metadata: numbers that are plotted over time, and two bounded tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import dagster as dg
+from sqlalchemy import Column, Table
+
+from sync_defs.inbox.drain import DrainResults
+from sync_defs.job import Job, SyncJob, TableSync
+from sync_defs.policies import OnMissing
+from sync_defs.results import Action, ItemResult, SyncResults, Trigger
+
+PREFIX: Final = "sync_defs/"
+TABLE_ROWS: Final = 100
+"""Most rows of a table: metadata is one JSON text in the event's row."""
+COUNTS: Final = (
+    "fetched",
+    "created",
+    "updated",
+    "unchanged",
+    "skipped",
+    "stale",
+    "rejected",
+    "deleted",
+    "marked",
+    "withheld",
+    "missing",
+)
+
+Metadata = dict[str, Any]
+
+
+def results_metadata(results: SyncResults) -> Metadata:
+    """Return everything there is to say of a run; counts of 0 are said too, so that plots have no gaps."""
+    return {
+        f"{PREFIX}summary": results.summary(),
+        **({"dagster/row_count": results.row_count} if results.row_count is not None else {}),
+        **({f"{PREFIX}rejected_records": rejects_table(results)} if results.errors else {}),
+        **_named(results, COUNTS),
+        f"{PREFIX}duration_ms": results.duration_ms,
+        f"{PREFIX}rows_per_second": results.rows_per_second,
+        **_optional(results, ("withheld_reason", "cursor_before", "cursor_after")),
+        f"{PREFIX}fetch": _extent(results),
+        f"{PREFIX}trigger": results.trigger.value,
+        f"{PREFIX}run_id": results.run_id,
+        **({f"{PREFIX}changes": changes_table(results)} if results.samples else {}),
+    }
+
+
+def drain_summary(results: DrainResults) -> str:
+    """Return the one line that closes a drain; counts of 0 are left out."""
+    parts = [f"{count} {action}" for action, count in results.actions.items() if action is not Action.REJECTED]
+    messages = "message" if results.applied == 1 else "messages"
+    line = f"{results.name}: {results.applied} {messages} applied"
+    notes = [f"{line} = {' + '.join(parts)}" if parts else line]
+    notes += [f"{results.retried} failed attempts, to be repeated"] if results.retried else []
+    notes += [f"{results.dead} given up as dead letters"] if results.dead else []
+    return "; ".join(notes)
+
+
+def drain_metadata(results: DrainResults, *, row_count: int | None) -> Metadata:
+    """Return what a drain did, under the keys that a run of the asset uses."""
+    duration = results.completed_at - results.started_at
+    return {
+        f"{PREFIX}summary": drain_summary(results),
+        **({"dagster/row_count": row_count} if row_count is not None else {}),
+        **{PREFIX + action.value: results.actions.get(action, 0) for action in Action},
+        f"{PREFIX}retried": results.retried,
+        f"{PREFIX}dead": results.dead,
+        f"{PREFIX}duration_ms": int(duration.total_seconds() * 1000),
+        f"{PREFIX}trigger": Trigger.WEBHOOK.value,
+        f"{PREFIX}run_id": results.run_id,
+        f"{PREFIX}items": items_table(results.items),
+    }
+
+
+def check_metadata(*, rejected: int, still_open: int, table: dg.TableMetadataValue | None) -> Metadata:
+    """Return what the check says: the records rejected just now, and those that wait for retry in all."""
+    counts = {f"{PREFIX}rejected": rejected, f"{PREFIX}open_rejects": still_open}
+    return counts if table is None else {**counts, f"{PREFIX}rejected_records": table}
+
+
+def rejects_table(results: SyncResults) -> dg.TableMetadataValue:
+    """Return the first rejected records with the reason, never with the value."""
+    rows = [
+        [e.external_id or "", e.field or "", e.code, e.message.removeprefix(f"{e.field}: ")] for e in results.errors
+    ]
+    return _table(("external_id", "field", "code", "reason"), rows)
+
+
+def changes_table(results: SyncResults) -> dg.TableMetadataValue:
+    """Return the sampled changes, one row for each changed column."""
+    rows = [
+        [sample.external_id, column, _shown(old), _shown(new)]
+        for sample in results.samples
+        for column, (old, new) in sample.changes.items()
+    ]
+    return _table(("external_id", "column", "old", "new"), rows)
+
+
+def items_table(items: Iterable[ItemResult]) -> dg.TableMetadataValue:
+    """Return what became of single items, each once, by its last attempt."""
+    last = {item.external_id or number: item for number, item in enumerate(items)}
+    rows = [[item.external_id or "", item.action.value, item.message or ""] for item in last.values()]
+    return _table(("external_id", "action", "reason"), rows)
+
+
+def definition_metadata(job: Job) -> Metadata:
+    """Return what the asset's page says of the job itself."""
+    metadata: Metadata = {f"{PREFIX}on_missing": _policy(job.missing_policy)}
+    if job.webhook is not None:
+        metadata[f"{PREFIX}webhook_path"] = f"/webhooks/{job.name}"
+    if isinstance(job, TableSync):
+        metadata[f"{PREFIX}key"] = job.key_column
+    table = _target(job)
+    if table is not None:
+        metadata["dagster/table_name"] = table.fullname
+        metadata["dagster/column_schema"] = dg.TableSchema(columns=[_column(column) for column in table.columns])
+    return metadata
+
+
+def _target(job: Job) -> Table | None:
+    """Return the job's table; of a job of callbacks, the one that it creates, if it is one."""
+    if isinstance(job, TableSync):
+        return job.target
+    if isinstance(job, SyncJob) and len(job.create_tables) == 1:
+        return getattr(job.create_tables[0], "__table__", job.create_tables[0])
+    return None
+
+
+def _column(column: Column[Any]) -> dg.TableColumn:
+    is_unique = column.unique or [c.name for c in column.table.primary_key] == [column.name]
+    constraints = dg.TableColumnConstraints(nullable=bool(column.nullable), unique=bool(is_unique))
+    return dg.TableColumn(
+        column.name, type=str(column.type).lower(), description=column.comment, constraints=constraints
+    )
+
+
+def _policy(policy: OnMissing) -> str:
+    return f"{policy.action}: {policy.column} = {policy.value}" if policy.column else str(policy.action)
+
+
+def _named(results: SyncResults, names: Sequence[str]) -> Metadata:
+    return {PREFIX + name: getattr(results, name) for name in names}
+
+
+def _optional(results: SyncResults, names: Sequence[str]) -> Mapping[str, str]:
+    return {name: value for name, value in _named(results, names).items() if value is not None}
+
+
+def _extent(results: SyncResults) -> str:
+    if results.full:
+        return "everything"
+    return "chosen external ids" if results.cursor_before is None else "what changed since the cursor"
+
+
+def _shown(value: str | None) -> str:
+    return "NULL" if value is None else value
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.TableMetadataValue:
+    return dg.TableMetadataValue(
+        records=[dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows[:TABLE_ROWS]],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name, type="string") for name in columns]),
+    )

@@ -1,0 +1,61 @@
+"""What a job's definitions are called; they are part of the public API, since people's links and alerts name them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+CHECK_NAME: Final = "no_rejected_records"
+DATABASE_KEY: Final = "sync_database"
+"""Resource key of the database; not `database`, which a job's own fetch may want to call a source."""
+HANDOFF_KEY: Final = "sync_handoff"
+TRIGGER_TAG: Final = "sync_defs/trigger"
+MAX_RUNTIME_TAG: Final = "dagster/max_runtime"
+_RUN_ID_CHARS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SyncNames:
+    """The names that follow from a job's name."""
+
+    asset: str
+    """The job's own name."""
+
+    @property
+    def job(self) -> str:
+        """Return the name of the Dagster job that materializes the asset."""
+        return f"sync_{self.asset}"
+
+    @property
+    def schedule(self) -> str:
+        """Return the name of the schedule."""
+        return f"{self.asset}_schedule"
+
+    @property
+    def inbox_job(self) -> str:
+        """Return the name of the Dagster job that applies waiting messages."""
+        return f"{self.asset}_inbox"
+
+    @property
+    def inbox_sensor(self) -> str:
+        """Return the name of the sensor that starts the inbox job."""
+        return f"{self.asset}_inbox_sensor"
+
+    @property
+    def pool(self) -> str:
+        """Return the concurrency pool of the asset's ops."""
+        return f"sync_{self.asset}"
+
+    @property
+    def check_output(self) -> str:
+        """Return the output under which Dagster expects the check's result."""
+        return f"{self.asset}_{CHECK_NAME}"
+
+
+def sync_run_id(dagster_run_id: str, job_name: str) -> str:
+    """Return the id of a job's sync within a Dagster run, which may hold the syncs of several jobs.
+
+    The same for each attempt of a step, so that a retried one finds its run.
+    """
+    room = _RUN_ID_CHARS - len(dagster_run_id) - 1
+    label = job_name if len(job_name) <= room else hashlib.sha256(job_name.encode()).hexdigest()[:room]
+    return f"{dagster_run_id}.{label}"

@@ -1,0 +1,151 @@
+"""The three ops of an asset: fetch, diff, upsert. Each can be retried, or run in another process, from a handle."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import dagster as dg
+
+from sync_defs import engine
+from sync_defs.engine import StageHandle
+from sync_defs.errors import ConfigurationError
+from sync_defs.job import Job
+from sync_defs.orchestration.config import LAUNCHPAD, request_for
+from sync_defs.orchestration.failures import told_plainly
+from sync_defs.orchestration.metadata import check_metadata, rejects_table, results_metadata
+from sync_defs.orchestration.names import (
+    CHECK_NAME,
+    DATABASE_KEY,
+    HANDOFF_KEY,
+    TRIGGER_TAG,
+    SyncNames,
+    sync_run_id,
+)
+from sync_defs.orchestration.progress import LogProgress
+from sync_defs.results import RunStatus, SampledChange, SyncResults, Trigger
+from sync_defs.store import SqlStore, open_rejects
+
+LEASE_WAIT_S: Final = 75.0
+"""Longer than a killed run's lease lives, so that the next run gets it."""
+MOST_OPEN: Final = 1_000
+"""Open rejects are counted no further."""
+
+
+def fetch_op(job: Job) -> dg.OpDefinition:
+    """Return the op that stages what the source has."""
+    names = SyncNames(job.name)
+
+    @dg.op(
+        name=f"{job.name}_fetch",
+        description="Fetch the records and stage them in the database; the target is not touched.",
+        out=dg.Out(dict, description="Where the records wait, and their number.", io_manager_key=HANDOFF_KEY),
+        config_schema=dict(LAUNCHPAD),
+        required_resource_keys={DATABASE_KEY, *job.resource_names},
+        pool=names.pool,
+    )
+    def fetch(context: dg.OpExecutionContext) -> dict:
+        with told_plainly(job.name):
+            request = request_for(
+                context.op_config,
+                run_id=sync_run_id(context.run_id, job.name),
+                trigger=_trigger(context.run.tags),
+                wait_s=LEASE_WAIT_S,
+                holder=f"Dagster run {context.run_id}",
+            )
+            resources = {name: getattr(context.resources, name) for name in job.resource_names}
+            handle = engine.fetch(job, _store(context), request, resources=resources, observer=LogProgress(context.log))
+        return handle.to_dict()
+
+    return fetch
+
+
+def diff_op(job: Job) -> dg.OpDefinition:
+    """Return the op that compares stage and target."""
+    names = SyncNames(job.name)
+
+    @dg.op(
+        name=f"{job.name}_diff",
+        description="Compare the staged records with the target: what is to be created, updated, left alone.",
+        ins={"staged": dg.In(dict)},
+        out=dg.Out(dict, description="The same handle, and a bounded sample.", io_manager_key=HANDOFF_KEY),
+        required_resource_keys={DATABASE_KEY},
+        pool=names.pool,
+    )
+    def diff(context: dg.OpExecutionContext, staged: dict) -> dict:
+        with told_plainly(job.name):
+            handle, store = StageHandle.from_dict(staged), _store(context)
+            _require_stage(store, handle)
+            counts = engine.diff(job, store, handle, observer=LogProgress(context.log))
+        return {"handle": staged, "samples": [asdict(sample) for sample in counts.samples]}
+
+    return diff
+
+
+def upsert_op(job: Job) -> dg.OpDefinition:
+    """Return the op that writes what differs; a dry run yields neither materialization nor check."""
+    names = SyncNames(job.name)
+
+    @dg.op(
+        name=f"{job.name}_upsert",
+        description="Write what differs in one transaction, with the history and the account of it.",
+        ins={"diffed": dg.In(dict)},
+        out={
+            "result": dg.Out(
+                dg.Nothing,
+                is_required=False,
+                description="The target, in step with the source.",
+                io_manager_key=HANDOFF_KEY,
+            ),
+            CHECK_NAME: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY),
+        },
+        required_resource_keys={DATABASE_KEY, HANDOFF_KEY},
+        pool=names.pool,
+    )
+    def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
+        with told_plainly(job.name):
+            handle, store = StageHandle.from_dict(diffed["handle"]), _store(context)
+            _require_stage(store, handle)
+            samples = [_sample(plain) for plain in diffed["samples"]]
+            results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
+            still_open = len(open_rejects(store.database, job.name, limit=MOST_OPEN))
+        getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
+        if results.dry_run:
+            context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results)))
+            return
+        yield dg.Output(None, "result", metadata=results_metadata(results))
+        yield rejects_check(job.name, results, still_open=still_open)
+
+    return upsert
+
+
+def rejects_check(asset: str, results: SyncResults, *, still_open: int) -> dg.AssetCheckResult:
+    """Return the check of a run: it fails, as a warning, while any record of the job waits for retry."""
+    table = rejects_table(results) if results.errors else None
+    return dg.AssetCheckResult(
+        check_name=CHECK_NAME,
+        asset_key=asset,
+        passed=results.rejected == 0 and still_open == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=check_metadata(rejected=results.rejected, still_open=still_open, table=table),
+    )
+
+
+def _store(context: dg.OpExecutionContext) -> SqlStore:
+    return SqlStore(getattr(context.resources, DATABASE_KEY))
+
+
+def _trigger(tags: Mapping[str, str]) -> Trigger:
+    return Trigger(tags.get(TRIGGER_TAG, Trigger.MANUAL))
+
+
+def _require_stage(store: SqlStore, handle: StageHandle) -> None:
+    if store.load_run(handle.run_id).status is RunStatus.FAILED:
+        raise ConfigurationError(
+            "the run failed before, so its staged records are gone; re-execute all steps, not only failed ones",
+            code="stage_gone",
+        )
+
+
+def _sample(plain: Mapping[str, Any]) -> SampledChange:
+    changes = {column: (old, new) for column, (old, new) in plain["changes"].items()}
+    return SampledChange(external_id=plain["external_id"], changes=changes)

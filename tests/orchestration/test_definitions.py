@@ -1,0 +1,126 @@
+"""What is loaded: the list of definitions, and what a wrong deployment is told."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+
+from sync_defs import ConfigurationError
+from sync_defs.jobs import load_jobs
+from sync_defs.orchestration import build_sync_definitions
+
+ROOT = Path(__file__).parents[2]
+
+# People's links, alerts and launch scripts name these: a change here is a change for them.
+EXPECTED = {
+    "assets": ["erp_customers", "erp_inventory"],
+    "checks": ["erp_customers:no_rejected_records", "erp_inventory:no_rejected_records"],
+    "jobs": ["erp_customers_inbox", "erp_inventory_inbox", "sync_erp_customers", "sync_erp_inventory"],
+    "schedules": {
+        "erp_customers_schedule": ("30 3 * * *", "Europe/Berlin", "RUNNING"),
+        "erp_inventory_schedule": ("0 * * * *", "UTC", "RUNNING"),
+    },
+    "sensors": {
+        "erp_customers_inbox_sensor": ("erp_customers_inbox", 1, "RUNNING"),
+        "erp_inventory_inbox_sensor": ("erp_inventory_inbox", 1, "RUNNING"),
+    },
+    "resources": ["erp", "sync_database", "sync_handoff"],
+}
+
+
+@pytest.fixture(scope="module")
+def defs():
+    """The definitions of the example jobs; no database is opened for them."""
+    return build_sync_definitions(
+        load_jobs(), database_url="postgresql://shop:s3cret@nowhere.invalid/shop", resources={"erp": object()}
+    )
+
+
+@pytest.fixture(scope="module")
+def repository(defs):
+    return defs.get_repository_def()
+
+
+def test_the_definitions_are_the_stored_ones(defs, repository):
+    graph = defs.resolve_asset_graph()
+    assert {
+        "assets": sorted(key.to_user_string() for key in graph.get_all_asset_keys()),
+        "checks": sorted(f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys),
+        "jobs": sorted(name for name in repository.job_names if not name.startswith("__")),
+        "schedules": {
+            s.name: (s.cron_schedule, s.execution_timezone, s.default_status.value) for s in repository.schedule_defs
+        },
+        "sensors": {
+            s.name: (s.job_name, s.minimum_interval_seconds, s.default_status.value) for s in repository.sensor_defs
+        },
+        "resources": sorted(repository.get_top_level_resources()),
+    } == EXPECTED
+
+
+def test_every_run_has_a_maximum_runtime_and_one_process(repository):
+    for name in EXPECTED["jobs"]:
+        job = repository.get_job(name)
+        assert int(job.tags["dagster/max_runtime"]) in (3600, 21600)
+        assert job.executor_def.name == "in_process"
+
+
+def test_the_schedule_asks_for_a_run_that_says_so(defs, instance):
+    schedule = defs.resolve_schedule_def("erp_inventory_schedule")
+    [request] = schedule.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
+    assert request.tags["sync_defs/trigger"] == "schedule"
+
+
+def test_a_graph_hands_no_value_to_a_pickling_io_manager(repository):
+    for name in EXPECTED["assets"]:
+        job = repository.get_job(f"sync_{name}")
+        ops = job.graph.node_dict[name].definition.node_defs
+        assert {output.io_manager_key for op in ops for output in op.output_defs} == {"sync_handoff"}
+
+
+def test_no_password_is_in_what_dagster_keeps_of_the_definitions(repository):
+    with warnings.catch_warnings(action="ignore"):  # Dagster reads its own deprecated properties here
+        kept = dg.serialize_value(RepositorySnap.from_def(repository))
+    assert "s3cret" not in kept
+    assert "nowhere.invalid" in kept
+
+
+def test_loading_opens_nothing_and_leaves_the_heavy_packages_out(tmp_path):
+    code = (
+        "import sys, sync_defs.definitions; "
+        "print(sorted({'alembic', 'numpy', 'pandas', 'psycopg', 'uvicorn'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "SYNC_DATABASE_URL": "sqlite:///made_by_nobody.db"},
+    )
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("[]\n", "", [])
+
+
+def test_an_absent_resource_is_named():
+    with pytest.raises(ConfigurationError, match="job 'erp_customers' needs the resource 'erp'; pass it in resources="):
+        build_sync_definitions(load_jobs(), database_url="sqlite:///shop.db")
+
+
+def test_a_reserved_resource_name_is_refused():
+    with pytest.raises(ConfigurationError, match="'sync_database' is reserved"):
+        build_sync_definitions(
+            load_jobs(), database_url="sqlite:///shop.db", resources={"erp": object(), "sync_database": object()}
+        )
+
+
+def test_a_job_without_schedule_or_webhook_has_neither(shop):
+    shop.job.every, shop.job.webhook = None, None
+    defs = build_sync_definitions(
+        {"stock": shop.job}, database_url="sqlite:///shop.db", resources={"source": shop.source}
+    )
+    repository = defs.get_repository_def()
+    assert (repository.schedule_defs, repository.sensor_defs) == ([], [])
+    assert "stock_inbox" not in repository.job_names

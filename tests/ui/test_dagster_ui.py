@@ -1,0 +1,180 @@
+"""The example project in Dagster's web interface, as a newcomer sees it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sync_defs import Database
+from sync_defs.inbox import Inbox, read_message
+from sync_defs.jobs import load_jobs
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+expect = playwright_api.expect
+
+ROOT = Path(__file__).parents[2]
+LOAD_S = 100
+DRY_RUN = "ops:\n  erp_inventory:\n    config:\n      dry_run: true\n"
+
+pytestmark = [pytest.mark.ui, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Project:
+    """A running `dagster dev` in a folder of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{port}"
+
+    def ask(self, query: str, **variables: object) -> dict:
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30)
+        return answer.raise_for_status().json()["data"]
+
+    def is_loaded(self) -> bool:
+        query = "{repositoriesOrError{... on RepositoryConnection{nodes{name}}}}"
+        try:
+            return bool(self.ask(query)["repositoriesOrError"].get("nodes"))
+        except httpx.HTTPError:
+            return False
+
+    def run(self, job: str) -> str:
+        """Launch a job with its default config and return the run's id once it has succeeded."""
+        launch = "mutation($p:ExecutionParams!){launchRun(executionParams:$p){... on LaunchRunSuccess{run{runId}}}}"
+        selector = {"repositoryName": "__repository__", "repositoryLocationName": "sync_defs", "jobName": job}
+        params = {"selector": selector, "runConfigData": "{}", "mode": "default"}
+        run_id = self.ask(launch, p=params)["launchRun"]["run"]["runId"]
+        status = "query($r:ID!){runOrError(runId:$r){... on Run{status}}}"
+        wait_until(lambda: self.ask(status, r=run_id)["runOrError"]["status"] == "SUCCESS", within_s=60)
+        return run_id
+
+    def materializations(self) -> int:
+        query = """{assetOrError(assetKey:{path:["erp_inventory"]}){... on Asset{assetMaterializations{runId}}}}"""
+        return len(self.ask(query)["assetOrError"]["assetMaterializations"])
+
+
+def wait_until(is_done, *, within_s):
+    give_up = time.monotonic() + within_s
+    while not is_done():
+        assert time.monotonic() < give_up, f"not done within {within_s} s"
+        time.sleep(0.25)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def dagster_dev(folder: Path):
+    """Run `dagster dev` in a process group of its own, and stop that group at the end."""
+    for name in ("workspace.yaml", "dagster.yaml"):
+        shutil.copy(ROOT / name, folder)
+    port = free_port()
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (folder / "dev.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        project = Project(folder, port)
+        wait_until(lambda: process.poll() is not None or project.is_loaded(), within_s=LOAD_S)
+        assert process.poll() is None, (folder / "dev.log").read_text(encoding="utf-8")[-4000:]
+        yield project
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Stop the group, and kill what of it is left: the code servers outlive `dagster dev` by up to 45 s."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The example project, loaded."""
+    with dagster_dev(tmp_path_factory.mktemp("project")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1500, "height": 1400})
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    yield page
+    page.close()
+
+
+def test_launchpad_asset_and_run_pages(project, page):
+    """One tour, so that the services start once: a dry run by hand, a real run, a webhook."""
+    a_dry_run_is_launched_from_the_launchpad(project, page)
+    run_id = project.run("sync_erp_inventory")
+    the_asset_page_shows_the_run(project, page)
+    the_run_page_shows_the_three_ops(project, page, run_id)
+    a_webhook_message_is_applied(project, page)
+
+
+def a_dry_run_is_launched_from_the_launchpad(project, page):
+    page.goto(f"{project.url}/locations/sync_defs/jobs/sync_erp_inventory/playground")
+    editor = page.locator(".CodeMirror").first
+    for line in ("erp_inventory:", "dry_run: false", "external_ids: []", "full: false"):
+        expect(editor).to_contain_text(line)
+    expect(editor).not_to_contain_text("resources:")
+    editor.evaluate("(element, text) => element.CodeMirror.setValue(text)", DRY_RUN)
+    page.get_by_role("button", name="Launch Run").click()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=60_000)
+    page.goto(f"{project.url}/assets/erp_inventory?view=events")
+    expect(page.get_by_text("Observed in run").first).to_be_visible()
+    summary = "erp_inventory: 999 fetched = 999 created; dry run, nothing written"
+    expect(page.get_by_text(summary).first).to_be_visible()
+
+
+def the_asset_page_shows_the_run(project, page):
+    page.goto(f"{project.url}/assets/erp_inventory?view=overview")
+    expect(page.get_by_text("Row count")).to_be_visible()
+    expect(page.get_by_text("erp_inventory: 999 fetched = 999 created", exact=True)).to_be_visible()
+    expect(page.get_by_text("Every hour")).to_be_visible()
+    for key in ("sync_defs/created", "sync_defs/withheld", "sync_defs/cursor_after"):
+        expect(page.get_by_text(key, exact=True)).to_be_visible()
+    page.get_by_text("Plots", exact=True).click()
+    expect(page.get_by_text("sync_defs/rows_per_second", exact=True)).to_be_visible()
+
+
+def the_run_page_shows_the_three_ops(project, page, run_id):
+    page.goto(f"{project.url}/runs/{run_id}")
+    for op in ("fetch", "diff", "upsert"):
+        expect(page.get_by_text(f"erp_inventory.{op}").first).to_be_attached()
+
+
+def a_webhook_message_is_applied(project, page):
+    job = load_jobs()["erp_inventory"]
+    item = {"sku": "SKU-0001", "name": "By webhook", "quantity": 5, "price": "1.10", "active": True}
+    with Database(f"sqlite:///{project.folder / 'sync_defs.db'}") as database:
+        item["updated_at"] = database.now().isoformat()
+        body = json.dumps({"type": "inventory.changed", "data": item}).encode()
+        Inbox(database).enqueue(read_message(job, message_id="m1", body=body, now=database.now()))
+        wait_until(lambda: Inbox(database).depth() == {}, within_s=60)
+    wait_until(lambda: project.materializations() == 2, within_s=60)
+    page.goto(f"{project.url}/assets/erp_inventory?view=events")
+    expect(page.get_by_text("erp_inventory: 1 message applied = 1 updated").first).to_be_visible()
