@@ -333,6 +333,12 @@ class TableSync(Job):
                     f"job {self.name!r}: table {self.target.name!r} has no column {name!r}; "
                     f"it has {', '.join(sorted(names))}"
                 )
+        for column in self.target.columns:
+            if column.default is not None and column.default.is_callable and column.name not in wanted:
+                raise ConfigurationError(
+                    f"job {self.name!r}: column {column.name!r} of table {self.target.name!r} has a Python default, "
+                    "which a set-based insert would give to all rows alike; map the column or use server_default="
+                )
         if not _is_unique(self.target, self.key_column):
             raise ConfigurationError(
                 f"job {self.name!r}: key column {self.key_column!r} of table {self.target.name!r} is neither the "

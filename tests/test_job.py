@@ -455,3 +455,15 @@ def test_a_cursor_takes_text_only():
     assert (cursor.value, cursor.advanced_to) == ("a", "b")
     with pytest.raises(TypeError, match="use isoformat"):
         cursor.advance(7)  # pyright: ignore[reportArgumentType] - on purpose
+
+
+def test_a_python_default_of_an_unmapped_column_is_refused():
+    table = sa.Table(
+        "t",
+        sa.MetaData(),
+        sa.Column("sku", sa.String(10), primary_key=True),
+        sa.Column("stock", sa.Integer),
+        sa.Column("token", sa.String(10), default=lambda: "x"),
+    )
+    with pytest.raises(ConfigurationError, match=r"'token'.*server_default"):
+        table_sync(target=table, key="sku", fields={"stock": "stock"}, name="t")(list)

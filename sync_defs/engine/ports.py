@@ -161,6 +161,10 @@ class Writer(ABC):
     def write(self, progress: Callable[[int], None]) -> None:
         """Delete or mark, update and insert what differs; narrow a failure to the records that cause it."""
 
+    def committed(self) -> dict[str, int]:
+        """Return the counts of what is committed already, should the run fail now; the default is nothing."""
+        return {}
+
     @abstractmethod
     def settle(self) -> ChangeCounts:
         """Return the final counts, each record once."""

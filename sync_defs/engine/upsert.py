@@ -40,19 +40,23 @@ def upsert(
     """
     observer = QuietObserver(observer)
     kept = "chunks of records that were already committed are kept" if is_callback_job(job) else NOTHING_WRITTEN
+    so_far: dict[str, Any] = {"kept": kept, "fetched": handle.fetched}
     run = store.load_run(handle.run_id)
     if run.results is not None and run.status is RunStatus.SUCCEEDED:
         store.end_run(job, run, run.results)  # the process may have died between the commit and this
         return run.results
     with (
-        failing_loudly(job, store, run, observer, lambda: {"kept": kept, "fetched": handle.fetched}),
+        failing_loudly(job, store, run, observer, lambda: so_far),
         store.holding(job, run),
         store.writing(job, run, is_complete=handle.is_complete) as writer,
     ):
         writer.judge_missing(delete_guard(job, handle.allow_deletes))
         if plan_limit:
             writer.sample(plan_limit)
-        writer.write(observer.on_written)
+        try:
+            writer.write(observer.on_written)
+        finally:
+            so_far.update(writer.committed())
         counts = writer.settle()
         counts.samples = counts.samples or list(samples or [])
         results = results_of(run, store.now(), **_facts(handle, counts))

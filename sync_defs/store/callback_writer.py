@@ -1,6 +1,7 @@
 """The writer of callback jobs: record by record, each in a savepoint, one transaction for a chunk."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,8 @@ class CallbackWriter(Writer):
         self._revive = reviver(job)
         self._counts = ChangeCounts()
         self._missing: list[str] = []
+        self._tally = Counter[str]()
+        self._committed = Counter[str]()
         self._sampled = frozenset({Action.UPDATED})
         self._sample_size = job.sample_size
         self._history: list[dict[str, Any]] = []
@@ -93,6 +96,10 @@ class CallbackWriter(Writer):
             done = rows[-1].seq
             self._end_chunk()
             progress(done)
+
+    def committed(self) -> dict[str, int]:
+        """See `Writer`."""
+        return dict(self._committed)
 
     def settle(self) -> ChangeCounts:
         """See `Writer`."""
@@ -144,6 +151,7 @@ class CallbackWriter(Writer):
             outcome: str = Outcome.STALE
             if row.external_id not in touched:
                 outcome = self._one(row, locals_)
+            self._tally[str(outcome)] += 1
             if outcome != Outcome.REJECTED:
                 found.append({"at": row.seq, "to": str(outcome)})
         if found:
@@ -307,6 +315,8 @@ class CallbackWriter(Writer):
         if self._run.dry_run or self._run.is_item:
             return
         self._connection.commit()
+        self._committed += self._tally
+        self._tally.clear()
         self._connection.begin()
         self._database.dialect.begin_upsert(self._connection)
         lock_writing(self._database, self._connection, self._job.name)

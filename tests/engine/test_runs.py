@@ -290,3 +290,20 @@ def test_an_observer_that_fails_in_the_middle_does_not_end_the_run(world, caplog
 def test_one_text_is_no_list_of_ids(world):
     with pytest.raises(ConfigurationError, match="list of ids"):
         world.sync(external_ids="AB")
+
+
+def test_a_run_that_fails_half_way_tells_what_is_committed(callback_world):
+    heard: list[Any] = []
+    job = callback_world.job()
+    job.on_complete = heard.append
+
+    class Interrupting(Observer):
+        def on_written(self, records: int) -> None:
+            raise KeyboardInterrupt
+
+    callback_world.records = [record(f"S{number}") for number in range(700)]
+    with pytest.raises(KeyboardInterrupt):
+        callback_world.sync(job, observer=Interrupting())
+    [results] = heard
+    assert (results.status, results.created, len(callback_world.rows())) == (RunStatus.FAILED, 500, 500)
+    assert results.error == "interrupted; chunks of records that were already committed are kept"
