@@ -67,7 +67,7 @@ class Up:
     def members(self) -> dict[int, str]:
         """Return the living processes of its children's groups, by process id."""
         listed = subprocess.run(
-            ["ps", "-eo", "pid=,ppid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+            ["ps", "-ww", "-eo", "pid=,ppid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
         ).stdout
         rows = [line.split(None, 4) for line in listed.splitlines()]
         self.groups = getattr(self, "groups", set()) | {row[2] for row in rows if int(row[1]) == self.process.pid}
