@@ -402,11 +402,6 @@ def is_callback_job(job: Job) -> "TypeGuard[SyncJob[Any, Any]]":
     return isinstance(job, SyncJob)
 
 
-def is_table_job(job: Job) -> TypeGuard[TableSync]:
-    """Tell whether a job is a declarative one."""
-    return isinstance(job, TableSync)
-
-
 def parameters(function: Callable[..., Any]) -> list[str]:
     """Return the names of a fetch function's parameters, which name what is passed in."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -22,7 +22,6 @@ class SessionWatch:
         """Listen to the session's flushes and to the connection's statements."""
         self.changes: dict[str, tuple[Any, Any]] = {}
         self.rows_written = 0
-        self._session = session
         event.listen(session, "before_flush", self._before_flush)
         event.listen(connection, "after_cursor_execute", self._after_execute)
 
