@@ -20,7 +20,7 @@ contracts:
 	$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
 
 test:
-	$(PYTHON) -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n auto --cov --cov-report=term $(PYTEST_ARGS)
 
 # Not a check: rewrites the files.
 fix:

@@ -13,4 +13,5 @@ defs: dg.Definitions = build_sync_definitions(
     load_jobs(_settings.jobs_module),
     database_url=_settings.database_url.get_secret_value(),
     resources={"erp": ErpResource()},
+    history_days=_settings.history_days,
 )

@@ -16,7 +16,19 @@ SyncError
 Every error carries a stable ``code`` (see ``docs/errors.md``) and never a payload, a secret or a row.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+CODE_CHARS: Final = 64
+FIELD_CHARS: Final = 255
+REASON_CHARS: Final = 2_000
+
+
+def storable(text: str, *, limit: int) -> str:
+    """Return a text cut to a length, without what a database refuses (NUL, halves of surrogate pairs).
+
+    Codes and reasons may come from a job's own code; a reason that cannot be stored must not keep its record out.
+    """
+    return text.encode("utf-8", "replace").decode().replace("\0", "")[:limit]
 
 
 class SyncError(Exception):
@@ -76,7 +88,13 @@ class RecordError(SyncError):
     default_code = "bad_item"
 
     def __init__(self, reason: str, *, code: str | None = None, field: str | None = None) -> None:
-        """Keep the reason, and the field (a target column or a record's field) if one is to blame."""
+        """Keep the reason, and the field (a target column or a record's field) if one is to blame.
+
+        A job's own code may raise it with anything in it, so all three are made fit for every database.
+        """
+        reason = storable(str(reason), limit=REASON_CHARS)
+        field = storable(str(field), limit=FIELD_CHARS) if field else None
+        code = storable(str(code), limit=CODE_CHARS) if code else None
         super().__init__(f"{field}: {reason}" if field else reason, code=code)
         self.reason = reason
         self.field = field

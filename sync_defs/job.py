@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeGuard, TypeVar, Unpack, cast
-from zoneinfo import ZoneInfo
 
 from sync_defs.errors import ConfigurationError, MessageError
 from sync_defs.fields import Deletion, Field, read_converted
+from sync_defs.options import callable_problem, mapping_problem, options_problem
 from sync_defs.policies import JobOptions, MissingAction, OnMissing, Webhook, every_to_cron
 from sync_defs.results import SyncResults
 
@@ -52,8 +52,16 @@ class Job(ABC):
     """Changed rows shown old → new in results and metadata; 0 for none."""
     history: bool = True
     """Write each change to `sync_changes`."""
+    verify: int | None = None
+    """Compare every record with its row in every so-manieth run, 1 for each, 0 for none; None: as soon as the target
+    is not what the last run left, where the database can tell by a checksum, and in every 24th run elsewhere."""
     webhook: Webhook | None = Webhook()
     """How messages are verified; None: the job takes no webhooks."""
+    refetch: bool = False
+    """A message only names an item: the source is asked for it by `fetch_items`, and the rest of the message is not
+    used. One that says delete is believed once the source has the item no longer."""
+    delivery: str = "run"
+    """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
     group: str | None = None
     """Asset group in Dagster."""
 
@@ -72,6 +80,11 @@ class Job(ABC):
     def should_skip(self, record: Any) -> bool:
         """Tell whether a record is left alone; its row then counts as present."""
         return False
+
+    @property
+    def skips(self) -> bool:
+        """Tell whether the job has a `should_skip` of its own."""
+        return getattr(self.should_skip, "__func__", None) is not Job.should_skip
 
     def on_start(self) -> None:
         """Run before the fetch; an exception fails the run."""
@@ -94,8 +107,11 @@ class Job(ABC):
         items: Any = body.get("data", body)
         records = list[Any](cast("list[Any]", items)) if isinstance(items, list) else [items]
         if str(body.get("type", "")).endswith("deleted") and "data" in body:
-            return [Deletion(external_id=self.get_external_id(record), record=record) for record in records]
+            return [self._deletion(record) for record in records]
         return records
+
+    def _deletion(self, record: Any) -> Deletion:
+        return Deletion(external_id=self.get_external_id(record), record=record)
 
     @property
     def has_fetch_items(self) -> bool:
@@ -121,10 +137,13 @@ class Job(ABC):
     @property
     def resource_names(self) -> frozenset[str]:
         """Return the names of the resources that the fetches need."""
-        names = set(parameters(self.fetch_external))
-        if self.has_fetch_items:
-            names |= set(parameters(self.items_function))
-        return frozenset(names - _RESERVED)
+        names = frozenset(parameters(self.fetch_external)) - _RESERVED
+        return names | self.items_resource_names if self.has_fetch_items else names
+
+    @property
+    def items_resource_names(self) -> frozenset[str]:
+        """Return the names of the resources that `fetch_items` needs."""
+        return frozenset(parameters(self.items_function)) - _RESERVED
 
     @property
     def items_function(self) -> Callable[..., Any]:
@@ -152,28 +171,19 @@ class Job(ABC):
             raise ConfigurationError(f"job {name!r}: {problem}")
 
     def _problem(self) -> str | None:
-        if self.cron is not None and self.every is not None:
-            return "cron= and every= exclude each other"
-        try:
-            _ = self.cron_schedule
-        except ConfigurationError as error:
-            return error.message
-        try:
-            ZoneInfo(self.timezone)
-        except (KeyError, ValueError, OSError):
-            return f"timezone {self.timezone!r} is unknown; use a name such as Europe/Berlin"
-        if not isinstance(self.on_missing, OnMissing) and self.on_missing not in ("keep", "delete"):
-            return f"on_missing={self.on_missing!r}; use 'keep', 'delete' or mark(column=value)"
-        if self.max_delete_rows < 0 or not 0 <= self.max_delete_fraction <= 1:
-            return "max_delete_rows must be 0 or more and max_delete_fraction between 0 and 1"
-        return None
+        problem = options_problem({name: getattr(self, name) for name in JobOptions.__annotations__})
+        if problem is None and self.refetch and not self.has_fetch_items:
+            return "refetch=True needs fetch_items, which asks the source for chosen ids"
+        return problem
 
 
 class SyncJob(Job, Generic[R, L]):
     """A job of callbacks: any logic, record by record, generic over record and row.
 
-    The engine hands in a SQLAlchemy session, runs each record in a savepoint, and reads the session to tell
-    `updated` from `unchanged`; so callbacks just set attributes. They must not commit.
+    The engine hands in a SQLAlchemy session in a savepoint, and reads it to tell `updated` from `unchanged`; so
+    callbacks just set attributes. They must not commit. They may be called again for a record after its first call was
+    rolled back: where another record has failed beside it, or the run was killed. What they do outside the session has
+    to bear that.
 
     Example:
         ```python
@@ -203,6 +213,13 @@ class SyncJob(Job, Generic[R, L]):
     """Attributes of the row whose values stay out of samples and history."""
     create_tables: ClassVar[Sequence[Any]] = ()
     """Mapped classes or tables that the first run creates, in this order, where they do not exist."""
+    depends_on_record_alone: ClassVar[bool] = False
+    """What the callbacks make of a record follows from the record and its row, and from nothing else: no clock, no
+    other table, no other service. Then a record that is as it was when its row was last in step is known by its
+    fingerprint, and no callback but `get_external_id` and `should_skip` is called for it."""
+    code_version: ClassVar[str] = ""
+    """To be changed when something changes that the callbacks call, so that no record is known by its fingerprint.
+    The methods of the class itself are watched without it."""
 
     @abstractmethod
     def find_local(self, session: "Session", external_id: str) -> L | None:
@@ -240,14 +257,22 @@ class SyncJob(Job, Generic[R, L]):
         return None
 
     @property
+    def lists_rows(self) -> bool:
+        """Tell whether the subclass has `local_external_ids`."""
+        return type(self).local_external_ids is not SyncJob[Any, Any].local_external_ids
+
+    @property
     def has_fetch_items(self) -> bool:
         """Tell whether the subclass overrides `fetch_items`."""
         return type(self).fetch_items is not Job.fetch_items
 
+    def _deletion(self, record: Any) -> Deletion:
+        # Whoever has made a `record_type` of it asks for its id: this module cannot.
+        return super()._deletion(record) if self.record_type is None else Deletion(record=record)
+
     def _problem(self) -> str | None:
         problem = super()._problem()
-        lists_rows = type(self).local_external_ids is not SyncJob[Any, Any].local_external_ids
-        if problem is None and self.missing_policy.action is not MissingAction.KEEP and not lists_rows:
+        if problem is None and self.missing_policy.action is not MissingAction.KEEP and not self.lists_rows:
             return "on_missing needs local_external_ids(), which yields the ids of all rows"
         return problem
 
@@ -298,6 +323,11 @@ class TableSync(Job):
         [field] = self.key.values()
         return read_converted(record, field)
 
+    @property
+    def skips(self) -> bool:
+        """Tell whether the job was given `should_skip`."""
+        return self._should_skip is not None
+
     def should_skip(self, record: Any) -> bool:
         """Ask the `should_skip` that the job was given, if any."""
         return self._should_skip is not None and self._should_skip(record)
@@ -322,6 +352,13 @@ class TableSync(Job):
     def key_column(self) -> str:
         """Return the name of the target's key column."""
         return next(iter(self.key))
+
+    def _problem(self) -> str | None:
+        return (
+            super()._problem()
+            or callable_problem("should_skip", self._should_skip)
+            or callable_problem("fetch_items", self._fetch_items)
+        )
 
     def _check_columns(self) -> None:
         names = set(self.target.columns.keys())
@@ -411,6 +448,9 @@ def parameters(function: Callable[..., Any]) -> list[str]:
 def _mapping(
     job: str, key: str | Mapping[str, str | Field], fields: Mapping[str, str | Field], version: str | None
 ) -> tuple[dict[str, Field], dict[str, Field], str | None]:
+    problem = mapping_problem("key", {key: key} if isinstance(key, str) else key) or mapping_problem("fields", fields)
+    if problem is not None:
+        raise ConfigurationError(f"job {job!r}: {problem}")
     keys = {key: key} if isinstance(key, str) else dict(key)
     if len(keys) != 1:
         raise ConfigurationError(

@@ -10,6 +10,25 @@ from sync_defs.errors import ConfigurationError
 
 _EVERY = re.compile(r"([1-9]\d{0,3})(m|h|d)")
 _UNSET: Final = object()
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "scheme": ("standard", "github", "shopify", "stripe", "hmac"),
+    "digest": ("sha256", "sha512"),
+    "encoding": ("hex", "base64"),
+    "on_invalid": ("keep", "reject"),
+}
+# Schemes that have an option; the other options are for all.
+_SCHEMES_OF: Final[dict[str, tuple[str, ...]]] = {
+    "id_header": ("github", "shopify", "hmac"),
+    "id_field": ("github", "shopify", "stripe", "hmac"),
+    "signature_header": ("hmac",),
+    "signature_prefix": ("hmac",),
+    "digest": ("hmac",),
+    "encoding": ("hmac",),
+    "timestamp_header": ("hmac",),
+    "signed_text": ("hmac",),
+}
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
+_PLACE = re.compile(r"\{[a-z]*\}")
 
 
 class MissingAction(StrEnum):
@@ -56,19 +75,85 @@ def mark(*, otherwise: object = _UNSET, **column_and_value: object) -> OnMissing
     )
 
 
+class Delivery(StrEnum):
+    """Where the messages of a job are applied."""
+
+    RUN = "run"
+    """In a Dagster run, which a sensor starts: seen as such, and as long as it takes."""
+    INLINE = "inline"
+    """In a process that the sensor keeps at hand, within some tenths of a second and without a run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """How webhooks of a job are verified; secrets come from environment variables, never from code."""
+    """How webhooks of a job are verified and read; secrets come from environment variables, never from code.
+
+    Raises:
+        ConfigurationError: an option is wrong, or the scheme does not have it.
+    """
 
     scheme: str = "standard"
-    """`standard` (Standard Webhooks) or `hmac` (hex HMAC-SHA256 of the body in a header)."""
+    """`standard` (Standard Webhooks), `github`, `shopify`, `stripe`, or `hmac`: an HMAC of the body in a header."""
     secret_env: str | None = None
     """Variable that holds the secrets, separated by blanks; default `SYNC_WEBHOOK_SECRET_<JOB>`, then
     `SYNC_WEBHOOK_SECRET`."""
+    id_header: str | None = None
+    """For `github`, `shopify` and `hmac`: the header with the message id, in place of the scheme's own (`hmac`:
+    `x-webhook-id`); without one the id is the SHA-256 of the body."""
+    id_field: str | None = None
+    """For all but `standard`: the place of the message id in the body, such as `event.id`, before any header
+    (`stripe`: `id`)."""
     signature_header: str = "x-signature-256"
-    """For `hmac`: the header; a prefix `sha256=` of its value is allowed."""
-    id_header: str = "x-webhook-id"
-    """For `hmac`: the header with the message id; without one the id is the SHA-256 of the body."""
+    """For `hmac`: the header with the signature."""
+    signature_prefix: str | None = None
+    """For `hmac`: what stands before the signature; default: the digest and `=`, such as `sha256=`, or nothing."""
+    digest: str = "sha256"
+    """For `hmac`: `sha256` or `sha512`."""
+    encoding: str = "hex"
+    """For `hmac`: `hex` or `base64`."""
+    timestamp_header: str | None = None
+    """For `hmac`: the header with the time of sending in seconds since 1970, at most 300 s off; it has to be signed."""
+    signed_text: str = "{timestamp}.{body}"
+    """For `hmac` with a `timestamp_header`: what is signed."""
+    accepts_gzip: bool = False
+    """Take bodies with `content-encoding: gzip` too; the limit of 1 MiB is that of the inflated body, which is what
+    has to be signed."""
+    max_per_minute: int = 60_000
+    """Signed messages a minute, so many at once at most; more are answered 429."""
+    on_invalid: str = "keep"
+    """What becomes of a signed message of no use: `keep` (202, a dead letter) or `reject` (422, nothing is stored)."""
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        problem = self._choice_problem() or self._scheme_problem() or self._hmac_problem()
+        if problem is None and (type(self.max_per_minute) is not int or self.max_per_minute < 1):
+            problem = "max_per_minute is no whole number above 0"
+        if problem:
+            raise ConfigurationError(f"Webhook: {problem}")
+
+    def _choice_problem(self) -> str | None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                return f"{name} {getattr(self, name)!r} is unknown; use {', '.join(map(repr, allowed))}"
+        return None
+
+    def _scheme_problem(self) -> str | None:
+        for name, schemes in _SCHEMES_OF.items():
+            default = type(self).__dataclass_fields__[name].default
+            if self.scheme not in schemes and getattr(self, name) != default:
+                return f"{name} is not an option of scheme {self.scheme!r}, but of {', '.join(map(repr, schemes))}"
+        return None
+
+    def _hmac_problem(self) -> str | None:
+        for name in ("signature_header", "id_header", "timestamp_header"):
+            value = getattr(self, name)
+            if value is not None and not _HEADER.fullmatch(value):
+                return f"{name} {value!r} is no name of a header"
+        if self.id_field is not None and not all(self.id_field.split(".")):
+            return f"id_field {self.id_field!r} is no name, or names joined by dots"
+        if sorted(_PLACE.findall(self.signed_text)) != ["{body}", "{timestamp}"]:
+            return "signed_text has to hold {timestamp} and {body}, each once, and no other place"
+        return None
 
 
 class JobOptions(TypedDict, total=False):
@@ -83,7 +168,10 @@ class JobOptions(TypedDict, total=False):
     max_delete_fraction: float
     sample_size: int
     history: bool
+    verify: int | None
     webhook: Webhook | None
+    refetch: bool
+    delivery: str
     group: str | None
 
 
@@ -98,7 +186,7 @@ def every_to_cron(every: str | timedelta) -> str:
         is_whole = every > timedelta(0) and every.total_seconds() % 60 == 0
         minutes = int(every.total_seconds() // 60) if is_whole else 0
     else:
-        match = _EVERY.fullmatch(every)
+        match = _EVERY.fullmatch(str(every))
         minutes = int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]] if match else 0
     if minutes == 1440:
         return "0 0 * * *"

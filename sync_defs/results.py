@@ -110,6 +110,10 @@ class SyncResults:
     withheld_reason: str | None = None
     row_count: int | None = None
     """Rows in the target after the run, where it can be counted."""
+    not_in_source: int = 0
+    """Chosen ids that the source does not have."""
+    ids_not_in_source: list[str] = field(default_factory=list[str])
+    """The first of these (at most 1,000), as they were given."""
     errors: list[ItemError] = field(default_factory=list[ItemError])
     """The first rejected records (at most 1,000; `sync_rejects` has all)."""
     samples: list[SampledChange] = field(default_factory=list[SampledChange])
@@ -148,6 +152,8 @@ class SyncResults:
             notes.append(f"{self.marked} marked")
         if self.withheld:
             notes.append(f"{self.withheld} deletes withheld")
+        if self.not_in_source:
+            notes.append(f"{self.not_in_source} chosen {'id' if self.not_in_source == 1 else 'ids'} not in the source")
         if self.dry_run:
             notes.append("dry run, nothing written")
         if self.status is RunStatus.FAILED:

@@ -1,9 +1,9 @@
 """The entry points that a user calls: they open the database and hand it to the engine."""
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from sync_defs import engine
 from sync_defs.engine.items import sync_single_item as _sync_single_item
@@ -70,13 +70,11 @@ def run_sync(
         print(results.summary())
         ```
     """
-    if isinstance(external_ids, str):
-        raise ConfigurationError("external_ids is a list of ids, not one text", code="bad_external_ids")
     request = RunRequest(
         trigger=trigger,
         dry_run=dry_run,
         full=full,
-        external_ids=tuple(external_ids),
+        external_ids=_listed(external_ids),
         allow_deletes=allow_deletes,
         wait_s=wait_s,
         holder=f"process {os.getpid()}",
@@ -109,7 +107,7 @@ def plan_sync(
     Raises:
         SyncError: as `run_sync`.
     """
-    request = RunRequest(dry_run=True, full=full, external_ids=tuple(external_ids), allow_deletes=allow_deletes)
+    request = RunRequest(dry_run=True, full=full, external_ids=_listed(external_ids), allow_deletes=allow_deletes)
     with open_database(database) as opened:
         store = SqlStore(opened)
         results = engine.run_sync(job, store, request, resources=resources or {}, plan_limit=limit)
@@ -117,15 +115,30 @@ def plan_sync(
 
 
 def sync_single_item(
-    job: Job, payload: Any, *, database: Database | str | None = None, trigger: Trigger = Trigger.API
+    job: Job,
+    payload: Any,
+    *,
+    database: Database | str | None = None,
+    resources: Mapping[str, object] | None = None,
+    trigger: Trigger = Trigger.API,
 ) -> ItemResult:
     """Apply one payload, as a webhook would bring it, and return `{action, external_id}`.
 
     The payload's first item is reported; a payload with several items has them all applied, in one transaction.
+    Of a job with `refetch`, the source is asked for them by what `resources` holds.
 
     Raises:
         ConfigurationError: as `run_sync`.
         MessageError: the payload carries no usable item.
+        FetchError: the source was asked and failed; nothing was written.
     """
     with open_database(database) as opened:
-        return _sync_single_item(job, SqlStore(opened), payload, trigger=trigger)[0]
+        return _sync_single_item(job, SqlStore(opened), payload, resources=resources, trigger=trigger)[0]
+
+
+def _listed(external_ids: object) -> tuple[Any, ...]:
+    """Return the chosen ids; their own form is checked by the fetch."""
+    if isinstance(external_ids, str | bytes) or not isinstance(external_ids, Iterable):
+        kind = type(cast("object", external_ids)).__name__
+        raise ConfigurationError(f"external_ids is {kind}; give a list of ids", code="bad_external_ids")
+    return tuple(cast("Iterable[Any]", external_ids))

@@ -20,6 +20,9 @@ class Settings(BaseSettings):
         default=None, description="Address of the ERP; without it, a demo ERP is started on a free loopback port."
     )
     erp_token: SecretStr | None = Field(default=None, description="Bearer token for the ERP.")
+    history_days: int = Field(
+        default=90, ge=0, le=36_500, description="Days that changes and ended runs are kept; 0 is for ever."
+    )
     receiver_host: str = Field(default="127.0.0.1", description="Address that the webhook receiver listens on.")
     receiver_port: int = Field(default=8321, description="Port of the webhook receiver.")
     webserver_port: int = Field(default=3000, description="Port of Dagster's webserver under `sync-defs up`.")

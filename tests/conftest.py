@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,7 +23,11 @@ import sqlalchemy as sa
 import sqlalchemy.exc
 
 from sync_defs import Database
+from sync_defs.store.database import REVISION
+from tests.clock import Clock
+from tests.mariadb import MariadbDatabase, MariadbServer
 
+pytest.register_assert_rewrite("sync_defs.testing.conformance")
 POSTGRESQL_VARIABLE = "SYNC_TEST_POSTGRESQL_URL"
 MARIADB_VARIABLE = "SYNC_TEST_MARIADB_URL"
 CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
@@ -31,6 +36,8 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 # A slow machine is not a failing property. Everything else stays as Hypothesis chose for the surroundings.
 hypothesis.settings.register_profile("sync_defs", parent=hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("sync_defs")
+# The long form of the properties: `pytest --hypothesis-profile=long`.
+hypothesis.settings.register_profile("long", parent=hypothesis.settings(), max_examples=2_500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,81 @@ class PostgresqlServer:
             return str(connection.exec_driver_sql("SHOW server_version").scalar_one()).split()[0]
 
 
+_SHAPE = """
+SELECT md5(coalesce(string_agg(concat_ws(' ', c.relname, a.attname, a.atttypid, a.attnotnull), ',' ORDER BY
+    c.relname, a.attname), '')) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = to_regnamespace('sync_defs') AND a.attnum > 0
+    AND NOT starts_with(c.relname, 'sync_stage_') AND c.relkind <> 'S'
+"""
+_OTHER_SCHEMAS = """
+SELECT quote_ident(nspname) FROM pg_namespace
+WHERE nspname NOT IN ('sync_defs', 'information_schema') AND NOT starts_with(nspname, 'pg_')
+"""
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'sync_defs' AND tablename <> 'sync_schema_version'"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlDatabase:
+    """A database that one test after the other has for itself: creating one costs the server up to a second."""
+
+    url: str
+    is_migrated: bool
+    shape: str
+    """Digest of the bookkeeping tables' columns: a test may have changed them."""
+
+    @classmethod
+    def prepare(cls, url: str, *, is_migrated: bool) -> "PostgresqlDatabase":
+        """Migrate an empty database if it is to be, and remember its shape."""
+        if is_migrated:
+            with Database(url) as database:
+                database.upgrade()
+        with cls._connect(url) as connection:
+            shape = connection.exec_driver_sql(_SHAPE).scalar_one()
+        return cls(url, is_migrated, str(shape))
+
+    @staticmethod
+    def _connect(url: str) -> sa.Connection:
+        return sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect()
+
+    def restore(self) -> None:
+        """End whatever an earlier test left behind: connections, tables, rows."""
+        with self._connect(self.url) as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            schemas = list(connection.exec_driver_sql(_OTHER_SCHEMAS).scalars())
+            if not self.is_migrated or not self._is_whole(connection):
+                schemas.append("IF EXISTS sync_defs")
+            for schema in schemas:
+                connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+            tables = list(connection.exec_driver_sql(_TABLES).scalars())
+            for stage in [name for name in tables if name.startswith("sync_stage_")]:
+                tables.remove(stage)
+                connection.exec_driver_sql(f"DROP TABLE sync_defs.{stage}")
+            if tables:
+                names = ", ".join(f"sync_defs.{name}" for name in tables)
+                connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY")
+                connection.exec_driver_sql(f"UPDATE sync_defs.sync_schema_version SET version_num = '{REVISION}'")
+        if self.is_migrated:
+            with Database(self.url) as database:
+                if database.revision() != REVISION:
+                    database.upgrade()
+
+    def _is_whole(self, connection: sa.Connection) -> bool:
+        if connection.exec_driver_sql(_SHAPE).scalar_one() != self.shape:
+            return False
+        return connection.exec_driver_sql("SELECT version_num FROM sync_defs.sync_schema_version").scalar() == REVISION
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the workers of `-n auto`: more than cores, since a third of the time goes into waiting for servers."""
+    cores = os.cpu_count() or 1
+    return cores + cores // 2
+
+
 USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
@@ -63,6 +145,19 @@ def pytest_configure(config: pytest.Config) -> None:
         if not name.startswith("SYNC_TEST_"):
             del os.environ[name]
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker counted to the process that prints the summary; without workers they are the same."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["used"] = dict(session.config.stash[USED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Add what a worker of pytest-xdist counted."""
+    node.config.stash[USED].update(getattr(node, "workeroutput", {}).get("used", {}))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,7 +182,7 @@ def pytest_report_header() -> list[str]:
     return [
         f"SQLite: {sqlite3.sqlite_version}",
         f"PostgreSQL: {server}",
-        f"MariaDB: skipped, set {MARIADB_VARIABLE}",
+        f"MariaDB: {mariadb_header()}",
         f"Chromium: {chromium}",
     ]
 
@@ -98,10 +193,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("databases")
     for label, count in sorted(used.items()):
         terminalreporter.line(f"{label}: {count} fresh {'database' if count == 1 else 'databases'}")
-    for name in ("SQLite", "PostgreSQL"):
+    for name in ("SQLite", "PostgreSQL", "MariaDB"):
         if not any(label.startswith(name) for label in used):
             terminalreporter.line(f"{name}: not used by the selected tests")
-    terminalreporter.line(f"MariaDB: skipped, set {MARIADB_VARIABLE}")
+
+
+def mariadb_header() -> str:
+    """Say which MariaDB the run will use."""
+    mariadb = os.environ.get(MARIADB_VARIABLE)
+    if mariadb:
+        return f"{sa.make_url(mariadb).render_as_string()} (from {MARIADB_VARIABLE})"
+    return f"skipped, set {MARIADB_VARIABLE}"
 
 
 def find_chromium() -> str | None:
@@ -231,24 +333,46 @@ def sqlite_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: PostgresqlServer, request: pytest.FixtureRequest) -> Iterator[str]:
-    """URL of an empty PostgreSQL database of this test's own, dropped after it."""
-    with fresh_postgresql(postgresql_server, "template0") as url:
-        request.config.stash[USED][postgresql_server.label] += 1
-        yield url
+def postgresql_url(
+    postgresql_server: PostgresqlServer, postgresql_empty: PostgresqlDatabase, request: pytest.FixtureRequest
+) -> str:
+    """URL of an empty PostgreSQL database of this test's own."""
+    postgresql_empty.restore()
+    request.config.stash[USED][postgresql_server.label] += 1
+    return postgresql_empty.url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb_server() -> MariadbServer:
+    """The MariaDB server of this run."""
+    given = os.environ.get(MARIADB_VARIABLE)
+    if not given:
+        pytest.skip(f"no MariaDB: set {MARIADB_VARIABLE}")
+    server = MariadbServer(url=sa.make_url(given))
+    return MariadbServer(url=server.url, label=f"MariaDB {server.version()} ({MARIADB_VARIABLE})")
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: MariadbServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of an empty MariaDB database of this test's own, dropped after it."""
+    with mariadb_server.fresh() as name:
+        request.config.stash[USED][mariadb_server.label] += 1
+        yield mariadb_server.url_of(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """URL of an empty database of this test's own, once for each kind of database."""
     return request.getfixturevalue(f"{request.param}_url")
 
 
 @contextmanager
-def fresh_postgresql(server: PostgresqlServer, template: str) -> Iterator[str]:
-    """Create a database from a template and drop it at the end."""
+def fresh_postgresql(server: PostgresqlServer) -> Iterator[str]:
+    """Create an empty database and drop it at the end."""
     name = f"sd_test_{secrets.token_hex(8)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    server.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    # Nothing here outlives the machine, and a commit that waits for the disk is most of a test's time.
+    server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     try:
         yield server.url.set(database=name).render_as_string(hide_password=False)
     finally:
@@ -267,23 +391,64 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_server: PostgresqlServer) -> Iterator[str]:
-    """Name of a PostgreSQL database with the bookkeeping tables, migrated once and copied from then on."""
-    with fresh_postgresql(postgresql_server, "template0") as url:
-        with Database(url) as database:
-            database.upgrade()
-        yield sa.make_url(url).database or ""
+def postgresql_empty(postgresql_server: PostgresqlServer) -> Iterator[PostgresqlDatabase]:
+    """An empty PostgreSQL database, lent to one test after the other."""
+    with fresh_postgresql(postgresql_server) as url:
+        yield PostgresqlDatabase.prepare(url, is_migrated=False)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def migrated_url(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def postgresql_migrated(postgresql_server: PostgresqlServer) -> Iterator[PostgresqlDatabase]:
+    """A PostgreSQL database with the bookkeeping tables, lent to one test after the other."""
+    with fresh_postgresql(postgresql_server) as url:
+        yield PostgresqlDatabase.prepare(url, is_migrated=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb_migrated(mariadb_server: MariadbServer) -> Iterator[MariadbDatabase]:
+    """A MariaDB database with the bookkeeping tables, lent to one test after the other."""
+    with mariadb_server.fresh() as name:
+        yield MariadbDatabase.prepare(mariadb_server, name)
+
+
+@pytest.fixture
+def migrated_sqlite_url(sqlite_url: str, sqlite_template: Path) -> str:
+    """URL of a SQLite file of this test's own that has the bookkeeping tables."""
+    shutil.copyfile(sqlite_template, sa.make_url(sqlite_url).database or "")
+    return sqlite_url
+
+
+@pytest.fixture
+def migrated_postgresql_url(
+    postgresql_server: PostgresqlServer, postgresql_migrated: PostgresqlDatabase, request: pytest.FixtureRequest
+) -> str:
+    """URL of a PostgreSQL database with the bookkeeping tables and nothing else."""
+    postgresql_migrated.restore()
+    request.config.stash[USED][postgresql_server.label] += 1
+    return postgresql_migrated.url
+
+
+@pytest.fixture
+def migrated_mariadb_url(mariadb_migrated: MariadbDatabase, request: pytest.FixtureRequest) -> str:
+    """URL of a MariaDB database with the bookkeeping tables and nothing else."""
+    request.config.stash[USED][mariadb_migrated.server.label] += 1
+    return mariadb_migrated.restore()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def migrated_url(request: pytest.FixtureRequest) -> str:
     """URL of a database of this test's own that has the bookkeeping tables, once for each kind of database."""
-    if request.param == "sqlite":
-        url = request.getfixturevalue("sqlite_url")
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), sa.make_url(url).database or "")
-        yield url
-        return
-    server: PostgresqlServer = request.getfixturevalue("postgresql_server")
-    with fresh_postgresql(server, request.getfixturevalue("postgresql_template")) as url:
-        request.config.stash[USED][server.label] += 1
-        yield url
+    return request.getfixturevalue(f"migrated_{request.param}_url")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test moves it."""
+    return Clock()
+
+
+@pytest.fixture
+def database(migrated_url: str, clock: Clock) -> Iterator[Database]:
+    """A database with the bookkeeping tables that lives by that clock, for tests without one of their own."""
+    with Database(migrated_url, clock=clock) as database:
+        yield database

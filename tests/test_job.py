@@ -27,7 +27,7 @@ from sync_defs import (
 )
 from sync_defs.fields import read_field
 from sync_defs.job import parameters
-from sync_defs.policies import MissingAction, OnMissing, every_to_cron
+from sync_defs.policies import MissingAction, OnMissing, Webhook, every_to_cron
 
 
 class Base(DeclarativeBase):
@@ -81,19 +81,68 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"key": "shop"}, "neither the primary key nor unique"),
     ({"key": {"shop": "shop", "sku": "sku"}}, "key= names exactly one column; for a compound key"),
     ({"key": NO_FIELDS}, "key= names exactly one column"),
+    ({"key": ["sku"]}, "key is list; give {column: field of the record}"),
+    ({"fields": ["stock"]}, "fields is list; give {column: field of the record}, such as {'stock': 'quantity'}"),
+    ({"fields": {"stock": 5}}, "fields['stock'] is 5; give the name of the record's field, or a Field"),
+    ({"fields": {5: "stock"}}, "fields has a column that is 5; give its name as text"),
     ({"evry": "1h"}, "there is no option 'evry'"),
     ({"cron": "0 * * * *", "every": "1h"}, "cron= and every= exclude each other"),
     ({"every": "7m"}, "every='7m': use minutes that divide an hour"),
     ({"timezone": "Europe/Atlantis"}, "timezone 'Europe/Atlantis' is unknown"),
     ({"timezone": ""}, "timezone '' is unknown"),
     ({"timezone": "../../etc/passwd"}, "is unknown"),
+    ({"timezone": None}, "timezone None is unknown; use a name such as Europe/Berlin"),
+    ({"every": 15}, "every=15: use minutes that divide an hour"),
     ({"on_missing": "drop"}, "on_missing='drop'; use 'keep', 'delete' or mark"),
     ({"on_missing": "mark"}, "on_missing='mark'; use 'keep', 'delete' or mark"),
     ({"on_missing": None}, "on_missing=None"),
-    ({"max_delete_rows": -1}, "max_delete_rows must be 0 or more"),
-    ({"max_delete_fraction": 1.01}, "max_delete_fraction between 0 and 1"),
-    ({"max_delete_fraction": float("nan")}, "max_delete_fraction between 0 and 1"),
+    ({"max_delete_rows": -1}, "max_delete_rows is -1; give an integer, 0 or more"),
+    ({"max_delete_rows": "a"}, "max_delete_rows is str; give an integer, 0 or more"),
+    ({"max_delete_rows": None}, "max_delete_rows is NoneType; give an integer, 0 or more"),
+    ({"max_delete_rows": 1.5}, "max_delete_rows is 1.5; give an integer, 0 or more"),
+    ({"max_delete_fraction": 1.01}, "max_delete_fraction is 1.01; give a number between 0 and 1"),
+    ({"max_delete_fraction": -0.1}, "max_delete_fraction is -0.1; give a number between 0 and 1"),
+    ({"max_delete_fraction": float("nan")}, "max_delete_fraction is nan; give a number between 0 and 1"),
+    ({"max_delete_fraction": "a"}, "max_delete_fraction is str; give a number between 0 and 1"),
+    ({"max_delete_fraction": True}, "max_delete_fraction is bool; give a number between 0 and 1"),
+    ({"sample_size": -1}, "sample_size is -1; give an integer, 0 or more"),
+    ({"sample_size": True}, "sample_size is bool; give an integer, 0 or more"),
+    ({"verify": -1}, "verify is -1; give an integer, 0 or more, or None"),
+    ({"verify": "x"}, "verify is str; give an integer, 0 or more, or None"),
+    ({"verify": True}, "verify is bool; give an integer, 0 or more, or None"),
+    ({"history": "no"}, "history is str; give True or False"),
+    ({"refetch": 1}, "refetch is 1; give True or False"),
+    ({"refetch": True}, "refetch=True needs fetch_items, which asks the source for chosen ids"),
+    ({"webhook": "x"}, "webhook is str; give Webhook(...), or None for a job that takes no webhooks"),
+    ({"webhook": Webhook}, "webhook is type; give Webhook(...)"),
+    ({"delivery": "now"}, "delivery='now'; use 'run' or 'inline'"),
+    ({"delivery": None}, "delivery=None; use 'run' or 'inline'"),
+    (
+        {"delivery": "inline", "refetch": True, "fetch_items": lambda external_ids: []},
+        "delivery='inline' has no resources to ask the source with, so refetch=True needs delivery='run'",
+    ),
+    ({"should_skip": 5}, "should_skip is 5; give a function, or leave it out"),
+    ({"fetch_items": "x"}, "fetch_items is str; give a function, or leave it out"),
+    ({"cron": "bogus"}, "cron='bogus' is no cron expression; give five fields (minute, hour, day, month, weekday)"),
+    ({"cron": "30 4 * *"}, "cron='30 4 * *' is no cron expression"),
+    ({"cron": "0 30 4 * * *"}, "is no cron expression"),
+    ({"cron": "61 4 * * *"}, "is no cron expression"),
+    ({"cron": "0 4-24 * * *"}, "is no cron expression"),
+    ({"cron": "0 4 * 13/2 *"}, "is no cron expression"),
+    ({"cron": "0 4 * * $"}, "is no cron expression"),
+    ({"cron": "@reboot"}, "is no cron expression"),
+    ({"cron": ""}, "is no cron expression"),
+    ({"cron": 5}, "is no cron expression"),
 ]
+
+
+@pytest.mark.parametrize(
+    "cron",
+    ["*/15 6-20 * * mon-fri", "0 0 1,15 JAN-DEC/2 *", " 59  23 31\t12 7 ", "0 4 l * *", "0 0 * * 5#3", "*/90 * * * *"]
+    + [f"@{word}" for word in ("hourly", "midnight", "Daily", "weekly", "monthly", "yearly", "annually")],
+)
+def test_every_form_of_a_cron_expression_is_left_to_the_scheduler(cron):
+    assert job(cron=cron).cron_schedule == cron
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=[f"{n}-{next(iter(o))}" for n, (o, _) in enumerate(WRONG)])
@@ -308,6 +357,10 @@ class Callbacks(SyncJob[dict[str, Any], Variant]):
         ("on_missing", "delete", "on_missing needs local_external_ids()"),
         ("timezone", "Nowhere", "timezone 'Nowhere' is unknown"),
         ("every", "13m", "every='13m'"),
+        ("cron", "bogus", "cron='bogus' is no cron expression"),
+        ("verify", "x", "verify is str"),
+        ("sample_size", -1, "sample_size is -1"),
+        ("webhook", "s3cret", "webhook is str; give Webhook(...), or None"),
     ],
 )
 def test_a_wrong_callback_job_is_refused_before_anything_is_fetched(attribute, value, message):

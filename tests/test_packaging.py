@@ -1,8 +1,10 @@
 """The lists in `pyproject.toml` and `requirements.lock` that must follow the code, and each other."""
 
+import os
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -42,3 +44,10 @@ def test_lock_pins_every_dependency_within_its_range():
 def test_lock_is_usable_as_constraints_from_any_index():
     """Constraints with extras are refused by pip, and a pin that names a host works at one place only."""
     assert [line for line in LOCK.splitlines() if "://" in line or "[" in line or "--" in line] == []
+
+
+def test_the_script_of_ci_may_be_run():
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("not a clone of the repository: .ci is not shipped")
+    assert os.access(script, os.X_OK)

@@ -1,6 +1,7 @@
 """`db`: the bookkeeping tables."""
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from sync_defs.errors import DatabaseNotReadyError
 if TYPE_CHECKING:
     from sync_defs.store.database import Database
 
-app = typer.Typer(help="Migrate and check the tables.", no_args_is_help=True)
+app = typer.Typer(help="Migrate, check and prune the tables.", no_args_is_help=True)
 
 
 @app.command()
@@ -47,6 +48,29 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         say(f"{database.label} is at {revision or 'none'}, needed is {REVISION}; {cure}")
     if not is_ready:
         raise typer.Exit(ExitCode.WRONG)
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=0, max=36_500, metavar="N", help="Keep N days of history; 0 keeps all."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old history, runs and message ids, and bury messages of jobs that are gone."""
+    from sync_defs.maintenance import prune as prune_database
+
+    deployment = deployment_of(ctx)
+    history_days = deployment.settings.history_days if days is None else days
+    jobs = deployment.jobs
+    deployment.database.ensure_ready()
+    pruned = prune_database(deployment.database, jobs=jobs, history_days=history_days)
+    if as_json:
+        say_json({"history_days": history_days, **asdict(pruned)})
+    else:
+        say(pruned.summary())
 
 
 def revision_of(database: "Database") -> str | None:

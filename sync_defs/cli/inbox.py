@@ -1,6 +1,7 @@
 """`inbox`: the messages that wait, and what a person does with dead ones."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,6 @@ import typer
 from sync_defs.cli.deployment import deployment_of
 from sync_defs.cli.output import ago, plural, say, say_json, say_table
 from sync_defs.cli.running import AsJson, JobName
-from sync_defs.errors import SyncError
 
 if TYPE_CHECKING:
     from sync_defs.inbox import Counts, Inbox, QueuedMessage
@@ -24,6 +24,8 @@ OneId = Annotated[str | None, typer.Argument(metavar="[ID]", help="External id o
 MessageId = Annotated[
     str | None, typer.Option("--message", metavar="ID", help="Id of the message, if the item's is unknown.")
 ]
+Payload = Annotated[bool, typer.Option("--payload", help="Show the payload too; it may hold anything that was sent.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Write the payload's bytes to stdout, and nothing else.")]
 All = Annotated[bool, typer.Option("--all", help="All dead messages of the job.")]
 
 
@@ -49,12 +51,46 @@ def list_(
 
 
 @app.command()
+def show(
+    ctx: typer.Context,
+    job: JobName,
+    external_id: OneId = None,
+    message: MessageId = None,
+    *,
+    payload: Payload = False,
+    raw: Raw = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show all there is to know of an item's message, waiting or dead."""
+    from sync_defs.inbox.operators import find_messages
+
+    if [external_id is not None, message is not None].count(True) != 1:
+        raise typer.BadParameter("give either ID or --message ID.", ctx=ctx)
+    if raw and (payload or as_json):
+        raise typer.BadParameter("--raw excludes --payload and --json.", ctx=ctx)
+    require_job = deployment_of(ctx).job
+    found = find_messages(_open(ctx), job, external_id=external_id, message_id=message, require_job=require_job)
+    if raw:
+        if len(found) > 1:
+            raise typer.BadParameter(f"the message has {len(found)} items; give the ID of one.", ctx=ctx)
+        sys.stdout.buffer.write(found[0].payload)
+        sys.stdout.flush()
+    elif as_json:
+        shown = [_whole_dict(entry, with_payload=payload) for entry in found]
+        say_json(shown if len(shown) > 1 else shown[0])
+    else:
+        for number, entry in enumerate(found):
+            if number:
+                say("")
+            _show_whole(entry, with_payload=payload)
+
+
+@app.command()
 def retry(
     ctx: typer.Context, job: JobName, external_id: OneId = None, message: MessageId = None, every: All = False
 ) -> None:
     """Make dead messages due again, with all their attempts."""
-    inbox = _open(ctx)
-    _settle(ctx, inbox, inbox.retry, job, external_id, message, every=every, done="due again")
+    _settle(ctx, "retry", job, external_id, message, every=every, done="due again")
 
 
 @app.command()
@@ -62,8 +98,7 @@ def discard(
     ctx: typer.Context, job: JobName, external_id: OneId = None, message: MessageId = None, every: All = False
 ) -> None:
     """Delete dead messages for good."""
-    inbox = _open(ctx)
-    _settle(ctx, inbox, inbox.discard, job, external_id, message, every=every, done="discarded")
+    _settle(ctx, "discard", job, external_id, message, every=every, done="discarded")
 
 
 @app.command()
@@ -112,8 +147,7 @@ def _show(ctx: typer.Context, job: str | None, *, dead: bool, limit: int, as_jso
 
 def _settle(
     ctx: typer.Context,
-    inbox: "Inbox",
-    settle: Callable[..., int],
+    decision: str,
     job: str,
     external_id: str | None,
     message: str | None,
@@ -121,16 +155,42 @@ def _settle(
     every: bool,
     done: str,
 ) -> None:
+    from sync_defs.inbox.operators import Decision, settle_dead
+
     if [external_id is not None, message is not None, every].count(True) != 1:
         raise typer.BadParameter("give one of ID, --message ID and --all.", ctx=ctx)
-    count = settle(job, external_id, message_id=message)
-    if count:
-        say(f"{plural(count, 'message')} {done}")
-        return
-    if job not in inbox.depth():
-        deployment_of(ctx).job(job)
-    see = f"sync-defs inbox list {job} --dead"
-    raise SyncError(f"{job} has no such dead message; see: {see}", code="no_dead_message")
+    settled = settle_dead(
+        _open(ctx),
+        Decision(decision),
+        job,
+        external_id=external_id,
+        message_id=message,
+        require_job=deployment_of(ctx).job,
+    )
+    say(f"{plural(settled.count, 'message')} {done}")
+
+
+def _show_whole(message: "QueuedMessage", *, with_payload: bool) -> None:
+    facts = _whole_dict(message, with_payload=with_payload)
+    text = facts.pop("payload", None)
+    for name, value in facts.items():
+        say(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+    if isinstance(text, str):
+        say("payload:")
+        for line in text.splitlines() or [""]:
+            say(f"  {line}")
+    elif with_payload:
+        say("payload: not UTF-8; --raw writes its bytes")
+
+
+def _whole_dict(message: "QueuedMessage", *, with_payload: bool) -> dict[str, object]:
+    facts: dict[str, object] = {**_message_dict(message), "payload_bytes": len(message.payload)}
+    if with_payload:
+        try:
+            facts["payload"] = message.payload.decode()
+        except UnicodeDecodeError:
+            facts["payload"] = None
+    return facts
 
 
 def _row(job: str, counts: "Counts") -> list[str]:

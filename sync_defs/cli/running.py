@@ -10,7 +10,7 @@ from sync_defs.cli.deployment import Deployment, deployment_of
 from sync_defs.cli.failures import ExitCode
 from sync_defs.cli.output import plural, say, say_json, tell
 from sync_defs.cli.progress import Watch, watch_for
-from sync_defs.errors import FetchError, MessageError
+from sync_defs.errors import MessageError
 from sync_defs.job import Job
 from sync_defs.results import Action, ItemError, ItemResult, Outcome, SyncResults, Trigger
 
@@ -135,8 +135,6 @@ def _ask(deployment: Deployment, job: Job, external_id: str) -> ItemResult:
 
     request = RunRequest(trigger=Trigger.CLI, external_ids=(external_id,))
     results = _run(deployment, job, request, Watch())
-    if not results.fetched:
-        raise FetchError(f"the source of {job.name!r} has no record {external_id!r}", code="not_in_source")
     # An id that came twice is `skipped` once; what counts is what became of the other record.
     seen = [outcome for outcome, count in results.outcomes.items() if count]
     outcome = next((outcome for outcome in seen if outcome is not Outcome.SKIPPED), Outcome.SKIPPED)
@@ -161,7 +159,11 @@ def _apply(deployment: Deployment, job: Job, payload: Path) -> list[ItemResult]:
     document = strict_json.decode(body)
     if not document:
         raise MessageError("the payload is empty", code="no_items")
-    return sync_single_item(job, SqlStore(deployment.database), document, trigger=Trigger.CLI)
+    store = SqlStore(deployment.database)
+    if not job.refetch:
+        return sync_single_item(job, store, document, trigger=Trigger.CLI)
+    with deployment.resources(job) as resources:
+        return sync_single_item(job, store, document, resources=resources, trigger=Trigger.CLI)
 
 
 def _show(results: SyncResults, *, as_json: bool) -> None:
@@ -169,6 +171,10 @@ def _show(results: SyncResults, *, as_json: bool) -> None:
         say_json(results.to_dict())
         return
     say(results.summary())
+    if results.not_in_source:
+        shown = ", ".join(results.ids_not_in_source[:_SHOWN])
+        rest = results.not_in_source - _SHOWN
+        tell(f"  not in the source: {shown}" + (f" and {rest:,} more" if rest > 0 else ""))
     for error in results.errors[:_SHOWN]:
         tell(_error_line(error))
     rest = len(results.errors) - _SHOWN

@@ -9,18 +9,19 @@ import typer
 
 from sync_defs.cli.deployment import Deployment, deployment_of
 from sync_defs.cli.ports import is_loopback, require_free
-from sync_defs.errors import ConfigurationError, DatabaseNotReadyError, SyncError
+from sync_defs.errors import DatabaseNotReadyError, SyncError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+logger = logging.getLogger(__name__)
 
 Host = Annotated[str | None, typer.Option("--host", help="Address; default: SYNC_RECEIVER_HOST, else 127.0.0.1.")]
 Port = Annotated[
     int | None, typer.Option("--port", min=1, max=65_535, help="Port; default: SYNC_RECEIVER_PORT, else 8321.")
 ]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Take unsigned messages where there is no secret; loopback only.")
+    bool, typer.Option("--insecure", help="Take unsigned messages, from anybody, for jobs without a secret.")
 ]
 
 
@@ -34,14 +35,11 @@ def serve(ctx: typer.Context, host: Host = None, port: Port = None, insecure: In
     deployment = deployment_of(ctx)
     host = host or deployment.settings.receiver_host
     port = port or deployment.settings.receiver_port
-    if insecure and not is_loopback(host):
-        raise ConfigurationError(
-            f"--insecure takes messages from anybody, and {host} can be reached from other machines; "
-            "set SYNC_WEBHOOK_SECRET, or listen on 127.0.0.1"
-        )
     app = _app(deployment, insecure=insecure)
     require_free(host, port, option="--port")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if insecure and not is_loopback(host):
+        logger.warning("--insecure: other machines can reach %s, and anybody may send to jobs without a secret", host)
     try:
         receiver.serve(app, host, port)
     except KeyboardInterrupt:

@@ -23,5 +23,7 @@ def diff(job: Job, store: Store, handle: StageHandle, *, observer: Observer | No
         store.holding(job, run),
     ):
         counts = store.diff(job, run, handle, delete_guard(job, handle.allow_deletes))
+    counts.unchanged += handle.unchanged
+    counts.skipped += handle.skipped
     observer.on_diffed(counts)
     return counts

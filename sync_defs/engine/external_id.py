@@ -35,15 +35,20 @@ def external_id_text(value: object) -> str:
     return _checked(value)
 
 
+def is_plain_id(value: object) -> bool:
+    """Tell whether a value is an id of usual characters, which `external_id_text` returns as it is."""
+    if type(value) is not str or not value or len(value) > MAX_CHARS:
+        return False
+    return value.isascii() and value.isprintable() and value[0] != " " and value[-1] != " "
+
+
 def _checked(text: str) -> str:
+    if is_plain_id(text):
+        return text
     if not text:
         raise RecordError("the external id is empty", code="bad_external_id")
     if len(text) > MAX_CHARS:
         raise RecordError(f"the external id has {len(text)} characters, over {MAX_CHARS}", code="external_id_too_long")
-    if text.isascii() and text.isprintable():
-        if text[0] == " " or text[-1] == " ":
-            raise RecordError("the external id begins or ends with white space", code="bad_external_id")
-        return text
     if text != text.strip():
         raise RecordError("the external id begins or ends with white space", code="bad_external_id")
     for char in text:

@@ -1,15 +1,15 @@
 """Stage 1, fetch: from the source into the run's stage."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
 
+from sync_defs.engine.chosen import ChosenIds, ask_for, given_ids, named_resources
 from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
-from sync_defs.engine.external_id import external_id_text
 from sync_defs.engine.observer import Observer, QuietObserver
+from sync_defs.engine.overlap import overlapped
 from sync_defs.engine.ports import Run, RunRequest, StageHandle, Store
-from sync_defs.engine.records import Stager, id_or_none, pages
-from sync_defs.errors import ConfigurationError, RecordError
+from sync_defs.engine.records import Page, Stager, pages
 from sync_defs.fields import Cursor
 from sync_defs.job import Job, parameters
 
@@ -31,13 +31,15 @@ def fetch(
     Raises:
         ConfigurationError: the job, its target or a resource is not as it must be.
         BusyError: another run holds the job.
+        FetchError: the source has none of the chosen ids.
         Exception: whatever the job's fetch raised.
     """
     observer = QuietObserver(observer)
     job.validate()
-    passed = chosen_resources(job, resources)
-    wanted = [_wanted_id(job, external_id) for external_id in request.external_ids]
+    passed = named_resources(job, job.resource_names, resources)
+    wanted = given_ids(job, request.external_ids)
     store.prepare(job)
+    chosen = ChosenIds(job, store.shaper(job), wanted)
     run = store.begin_run(job, request)
     stager = Stager(job, store, takes_deletions=False)
     with failing_loudly(job, store, run, observer, lambda: _so_far(stager)), store.holding(job, run):
@@ -46,73 +48,50 @@ def fetch(
         if not run.is_full and not wanted:
             # An incremental fetch does not bring a rejected record again, so the kept ones are tried before it.
             for page in pages(store.kept_rejects(job), store.frame_pages):
-                store.stage(job, run, [stager.stage(record, moves_cursor=False) for record in page])
-        for page in _pages(job, store, run, cursor, wanted, passed):
-            store.stage(job, run, [stager.stage(record) for record in page])
-            observer.on_fetched(stager.fetched)
+                kept = ((record, None) for records in page for record in records)
+                store.stage(job, run, stager.stage(kept, moves_cursor=False))
+        known = store.known_records(job, run, request)
+        fetched = pages(_fetched(job, cursor, wanted, passed), store.frame_pages)
+
+        def stage(page: Page) -> int:
+            staged = stager.stage([found for records in page for found in known.sift(records)])
+            stager.pass_over(sum(map(len, page)) - len(staged))
+            store.stage(job, run, staged, known.note(staged))
+            return stager.fetched
+
+        wanted_pages = chosen.only(fetched) if wanted else fetched
+        for done in overlapped(wanted_pages, stage) if store.takes_threads else map(stage, wanted_pages):
+            observer.on_fetched(done)
+        chosen.require_some()
+        is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
         return StageHandle(
             run_id=run.run_id,
             job_name=job.name,
             fetched=stager.fetched,
-            is_complete=run.is_full and stager.fetched > 0 and stager.unidentified == 0,
+            is_complete=is_complete,
+            unchanged=known.unchanged,
+            skipped=known.skipped,
+            missing=known.find_missing() if is_complete else None,
+            is_sifted=known.is_sifted,
+            has_prints=known.has_prints,
+            drift=known.drift,
             cursor_after=_cursor_after(job, run, cursor, stager, is_chosen=bool(wanted)),
             allow_deletes=request.allow_deletes,
+            not_in_source=chosen.not_in_source,
+            ids_not_in_source=chosen.ids_not_in_source,
         )
 
 
-def chosen_resources(job: Job, resources: Mapping[str, object]) -> dict[str, object]:
-    """Return the resources that the job's fetches name.
-
-    Raises:
-        ConfigurationError: one is not there.
-    """
-    absent = job.resource_names - resources.keys()
-    if absent:
-        raise ConfigurationError(
-            f"job {job.name!r} needs the resource {', '.join(map(repr, sorted(absent)))}; "
-            f"given: {', '.join(map(repr, sorted(resources))) or 'none'}",
-            code="missing_resource",
-        )
-    return {name: resources[name] for name in job.resource_names}
-
-
-def fetch_chosen(job: Job, external_ids: list[str], passed: Mapping[str, object], cursor: Cursor | None = None) -> Any:
-    """Return what the source has of the chosen ids: by `fetch_items`, or a whole fetch to be filtered."""
-    if job.has_fetch_items:
-        names = parameters(job.items_function)
-        given = {name: passed[name] for name in names if name in passed}
-        return job.fetch_items(external_ids=external_ids, **given)
-    return _call(job.fetch_external, passed, cursor or Cursor())
-
-
-def only(job: Job, external_ids: list[str], fetched: Iterator[list[Any]]) -> Iterator[list[Any]]:
-    """Yield the pages with nothing but the chosen ids in them."""
-    chosen = set(external_ids)
-    for page in fetched:
-        yield [record for record in page if id_or_none(job, record) in chosen]
-
-
-def _pages(
-    job: Job, store: Store, run: Run, cursor: Cursor, wanted: list[str], passed: Mapping[str, object]
-) -> Iterator[list[Any]]:
-    if wanted:
-        return only(job, wanted, pages(fetch_chosen(job, wanted, passed, cursor), store.frame_pages))
-    fetched = pages(_call(job.fetch_external, passed, cursor), store.frame_pages)
-    if run.is_full:
-        return fetched
-    return fetched
+def _fetched(job: Job, cursor: Cursor, wanted: list[str], passed: Mapping[str, object]) -> Any:
+    """Return what the source has: of chosen ids by `fetch_items`, where the job has that."""
+    if wanted and job.has_fetch_items:
+        return ask_for(job, wanted, passed)
+    return _call(job.fetch_external, passed, cursor)
 
 
 def _call(function: Callable[..., Any], passed: Mapping[str, object], cursor: Cursor) -> Any:
     arguments = dict(passed, cursor=cursor)
     return function(**{name: arguments[name] for name in parameters(function) if name in arguments})
-
-
-def _wanted_id(job: Job, external_id: str) -> str:
-    try:
-        return external_id_text(external_id)
-    except RecordError as error:
-        raise ConfigurationError(f"job {job.name!r}: external_ids: {error.reason}", code=error.code) from None
 
 
 def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager, *, is_chosen: bool) -> str | None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
+from sync_defs.options import whole_number_problem
 from sync_defs.results import ItemError, ItemResult, Outcome, RunStatus, SampledChange, SyncResults, Trigger
 
 
@@ -30,6 +32,18 @@ class RunRequest:
     holder: str = ""
     """Who runs, shown to others that wait."""
 
+    def __post_init__(self) -> None:
+        """Refuse a ceiling that is none.
+
+        Raises:
+            ConfigurationError: `allow_deletes` is no integer of 0 or more.
+        """
+        if self.allow_deletes is None:
+            return
+        problem = whole_number_problem("allow_deletes", self.allow_deletes, "give 0 or more, or leave it out")
+        if problem:
+            raise ConfigurationError(problem)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -47,6 +61,8 @@ class Run:
     started_at: datetime
     is_item: bool = False
     """A single-item sync, which needs no lease and outranks fetches that began before it."""
+    report_after_s: float = 0.0
+    """Of a single-item sync: how long whoever asked for it has for telling an orchestrator of it himself."""
     status: RunStatus = RunStatus.RUNNING
     results: SyncResults | None = None
     """Set once the run has ended."""
@@ -63,6 +79,22 @@ class StageHandle:
     """The fetch covered everything and ended well, so that rows can be judged missing."""
     cursor_after: str | None = None
     allow_deletes: int | None = None
+    unchanged: int = 0
+    """Records that are known to be unchanged and were not staged."""
+    skipped: int = 0
+    """Repetitions of these."""
+    missing: int | None = None
+    """Rows that the fetch lacked, staged where something is to be done with them; None: the whole fetch is staged."""
+    is_sifted: bool = False
+    """Records were held against what the last run knew."""
+    has_prints: bool = False
+    """Staged records carry fingerprints, for the next run."""
+    drift: int | None = None
+    """What the target's checksum differed by from the one that was left, 0 if not at all; None: there is none."""
+    not_in_source: int = 0
+    """Chosen ids that the source does not have."""
+    ids_not_in_source: list[str] = field(default_factory=list[str])
+    """The first 1,000 of these."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types."""
@@ -74,6 +106,13 @@ class StageHandle:
         return cls(**plain)
 
 
+class Fingerprint(NamedTuple):
+    """What is known of a record before it is read: 64 bits of its external id, 128 of all that is mapped."""
+
+    key_hash: int
+    content: bytes
+
+
 class StagedRecord(NamedTuple):
     """One fetched record on its way to the stage."""
 
@@ -81,13 +120,16 @@ class StagedRecord(NamedTuple):
     """Order of arrival, from 1."""
     external_id: str | None
     values: Sequence[Any] | None
-    """The shaped values, as `Shaper.shape` returned them; None where `outcome` is already known."""
+    """The shaped values, as the `Shaper` returned them; None where `outcome` is already known."""
     outcome: Outcome | None = None
     """`skipped` or `rejected`; None for a candidate."""
     error: ItemError | None = None
     record: str | None = None
     """The record as JSON text, for a rejected one and for callback jobs."""
     is_deletion: bool = False
+    version: Any = None
+    """The source's order of the record's states, in the form in which two of them compare; None: it has none."""
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +154,10 @@ class ChangeCounts:
     row_count: int | None = None
 
 
+Shaped = list[Any] | tuple[Any, ...] | str
+"""A record's coerced column values, or the record as JSON text."""
+
+
 class Shaper(ABC):
     """Turns a record into what the stage of a job holds."""
 
@@ -119,17 +165,17 @@ class Shaper(ABC):
         """Return an external id in the one form that the target's key has: `007` in an integer column is 7."""
         return external_id
 
+    def ids(self, records: Sequence[Any]) -> Sequence[str] | None:
+        """Return the external ids of a page at once; None, the default: each record is to be judged by itself."""
+        return None
+
     def revive(self, record: Any) -> Any:
         """Return the record as the job's callbacks want it; the default leaves it as it is."""
         return record
 
     @abstractmethod
-    def shape(self, record: Any) -> tuple[Sequence[Any] | None, str | None]:
-        """Return the coerced column values, or the record's JSON text, whichever the job's stage keeps.
-
-        Raises:
-            RecordError: a value does not fit.
-        """
+    def shape(self, records: Sequence[Any]) -> Sequence[Shaped | Exception]:
+        """Return for each record what the job's stage keeps of it, or the error that rejects it; never raises."""
 
     @abstractmethod
     def key_only(self, external_id: str, record: Any = None) -> Sequence[Any] | None:
@@ -137,7 +183,51 @@ class Shaper(ABC):
 
     @abstractmethod
     def version_of(self, record: Any, values: Sequence[Any] | None) -> Any:
-        """Return the record's version, or None."""
+        """Return the record's version in the form in which two of them compare, or None; `values` may be unknown."""
+
+
+class KnownRecords(ABC):
+    """What the last run knew of the source's records, so that unchanged ones need not be read; of one fetch."""
+
+    unchanged: int = 0
+    """Known records so far."""
+    skipped: int = 0
+    """Repetitions of known records so far."""
+    is_sifted: bool = False
+    """False: there was nothing to know them by."""
+    has_prints: bool = False
+    drift: int | None = None
+
+    @abstractmethod
+    def sift(self, page: Sequence[Any]) -> Sequence[tuple[Any, Fingerprint | None]]:
+        """Return the records of a page that have to be staged, and count the others."""
+
+    def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
+        """Take note of what was staged: its rows are not missing. Return what diff will find each to be, as a guess.
+
+        It is the value of an `Outcome`, None is `unchanged`. A right guess spares diff the writing of it.
+        """
+        return [None] * len(staged)
+
+    def find_missing(self) -> int | None:
+        """After a complete fetch: stage the rows that it lacked and return their number; None: the stage can tell."""
+        return None
+
+
+class NoneKnown(KnownRecords):
+    """Every record is staged: of callback jobs, incremental fetches and chosen ids."""
+
+    def __init__(self, expected: str | None = None) -> None:
+        """Take the guess for all records."""
+        self._expected = expected
+
+    def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
+        """See `KnownRecords`."""
+        return [self._expected] * len(staged)
+
+    def sift(self, page: Sequence[Any]) -> Sequence[tuple[Any, Fingerprint | None]]:
+        """See `KnownRecords`."""
+        return [(record, None) for record in page]
 
 
 class Writer(ABC):
@@ -177,6 +267,11 @@ class Writer(ABC):
 class Store(ABC):
     """A database with targets and bookkeeping, as the engine sees it."""
 
+    @property
+    @abstractmethod
+    def takes_threads(self) -> bool:
+        """Whether what one thread stages is there for another one."""
+
     @abstractmethod
     def now(self) -> datetime:
         """Return the current instant in UTC."""
@@ -215,8 +310,8 @@ class Store(ABC):
         """Return the job's shaper."""
 
     @abstractmethod
-    def frame_pages(self, value: Any) -> Iterator[list[Any]] | None:
-        """Return the pages of a DataFrame or Arrow object as lists of mappings; None if it is neither."""
+    def frame_pages(self, value: Any) -> Iterator[Sequence[Any]] | None:
+        """Return the pages of a DataFrame or Arrow object as sequences of mappings; None if it is neither."""
 
     @abstractmethod
     def encode(self, record: Any) -> str:
@@ -231,15 +326,21 @@ class Store(ABC):
         """Return the records of the job's open rejects."""
 
     @abstractmethod
-    def stage(self, job: Job, run: Run, page: Sequence[StagedRecord]) -> None:
-        """Append a page to the run's stage, in a transaction of its own."""
+    def stage(
+        self, job: Job, run: Run, page: Sequence[StagedRecord], expected: Sequence[str | None] | None = None
+    ) -> None:
+        """Append a page to the run's stage, in a transaction of its own; `expected` has a guess for each candidate."""
+
+    @abstractmethod
+    def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:
+        """Return what sifts the pages of a fetch."""
 
     @abstractmethod
     def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
         """Classify the staged records against the target; writes to the stage only."""
 
     @abstractmethod
-    def writing(self, job: Job, run: Run, *, is_complete: bool) -> AbstractContextManager[Writer]:
+    def writing(self, job: Job, run: Run, handle: StageHandle) -> AbstractContextManager[Writer]:
         """Open the transaction of the upsert; rolled back for a dry run and on an exception.
 
         Raises:

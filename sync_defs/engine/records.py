@@ -1,46 +1,40 @@
 """From whatever a fetch returns to pages of records, and from a record to its staged form."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, NamedTuple, cast
 
 from sync_defs.engine.external_id import external_id_text
-from sync_defs.engine.ports import StagedRecord, Store
+from sync_defs.engine.ports import Fingerprint, Shaped, StagedRecord, Store
 from sync_defs.errors import FetchError, RecordError
 from sync_defs.fields import Deletion
 from sync_defs.job import Job
 from sync_defs.results import ItemError, Outcome
 
 PAGE = 2_000
-FramePages = Callable[[Any], "Iterator[list[Any]] | None"]
+Page = list[Sequence[Any]]
+"""Records in one or several parts: lists, and pages of frames, which make their records when asked for them."""
+FramePages = Callable[[Any], "Iterator[Sequence[Any]] | None"]
 
 
-def pages(fetched: Any, frame_pages: FramePages) -> Iterator[list[Any]]:
-    """Yield pages of records from a fetch's return value; records and small pages are gathered into some 2,000.
+def pages(fetched: Any, frame_pages: FramePages) -> Iterator[Page]:
+    """Yield pages of records from a fetch's return value; what comes in small parts is gathered into some 2,000.
 
     Raises:
         FetchError: the value is nothing that holds records, such as None or text.
     """
-    frames = frame_pages(fetched)
-    if frames is not None:
-        yield from frames
-        return
-    # A pydantic model or a named tuple can be iterated, but over its fields.
-    is_record = hasattr(fetched, "model_dump") or hasattr(fetched, "_asdict")
-    if is_record or not hasattr(fetched, "__iter__") or isinstance(fetched, str | bytes | Mapping):
-        kind = type(cast("object", fetched)).__name__
-        raise FetchError(
-            f"the fetch returned {kind}; return or yield records, pages of records or a DataFrame",
-            code="bad_fetch_result",
-        )
-    gathered: list[Any] = []
+    gathered: Page = []
+    size = 0
     try:
-        for part in cast("Iterable[Any]", fetched):
+        for part in _parts(fetched, frame_pages):
             frames = frame_pages(part)
-            for page in [_listed(part)] if frames is None else frames:
-                gathered += page
-                if len(gathered) >= PAGE:
+            for records in [_listed(part)] if frames is None else frames:
+                if len(records):
+                    _gather(gathered, records)
+                    size += len(records)
+                if size >= PAGE:
                     yield gathered
-                    gathered = []
+                    gathered, size = [], 0
     except Exception:
         # What came before the failure is judged, so that the results so far are true; then it fails.
         if gathered:
@@ -50,20 +44,45 @@ def pages(fetched: Any, frame_pages: FramePages) -> Iterator[list[Any]]:
         yield gathered
 
 
-def id_or_none(job: Job, record: Any) -> str | None:
-    """Return a record's id as the job tells it, or None where it cannot."""
-    try:
-        return external_id_text(job.get_external_id(record))
-    except Exception:  # noqa: BLE001 - user code: whoever asks here has a use for "none"
-        return None
+def _parts(fetched: Any, frame_pages: FramePages) -> Iterable[Any]:
+    if frame_pages(fetched) is not None:
+        return [fetched]
+    # A pydantic model or a named tuple can be iterated, but over its fields.
+    is_record = hasattr(fetched, "model_dump") or hasattr(fetched, "_asdict")
+    if is_record or not hasattr(fetched, "__iter__") or isinstance(fetched, str | bytes | Mapping):
+        kind = type(cast("object", fetched)).__name__
+        raise FetchError(
+            f"the fetch returned {kind}; return or yield records, pages of records or a DataFrame",
+            code="bad_fetch_result",
+        )
+    return cast("Iterable[Any]", fetched)
 
 
 def _listed(part: Any) -> list[Any]:
     return cast("list[Any]", part) if isinstance(part, list) else [part]
 
 
+def _gather(gathered: Page, records: Sequence[Any]) -> None:
+    """Put records to those of the same kind before them: lists become one, in a list that is nobody else's."""
+    if not isinstance(records, list):
+        gathered.append(records)
+    elif gathered and isinstance(last := gathered[-1], list):
+        last.extend(records)
+    else:
+        gathered.append(list(records))
+
+
+class _Found(NamedTuple):
+    """A record of which the id is known, to be shaped."""
+
+    seq: int
+    external_id: str
+    record: Any
+    fingerprint: Fingerprint | None
+
+
 class Stager:
-    """Judges records one by one: id, `should_skip`, shape. Keeps the newest version that it saw."""
+    """Judges the records of a page: id, `should_skip`, shape. Keeps the newest version that it saw."""
 
     def __init__(self, job: Job, store: Store, *, takes_deletions: bool) -> None:
         """Judge for one run of a job."""
@@ -79,8 +98,33 @@ class Stager:
         self.rejected: list[ItemError] = []
         self.newest_version: Any = None
 
-    def stage(self, record: Any, *, moves_cursor: bool = True) -> StagedRecord:
-        """Return a record's staged form; an error of the record is in it, never raised."""
+    def pass_over(self, count: int) -> None:
+        """Count records that need not be staged."""
+        self.fetched += count
+
+    def stage(self, page: Iterable[tuple[Any, Fingerprint | None]], *, moves_cursor: bool = True) -> list[StagedRecord]:
+        """Return the staged form of each record; an error of a record is in its own, never raised."""
+        page = list(page)
+        judged = self._judge_all(page) or [self._judge(record, fingerprint) for record, fingerprint in page]
+        shaped = iter(self._shaper.shape([item.record for item in judged if isinstance(item, _Found)]))
+        return [
+            self._shaped(item, next(shaped), moves_cursor=moves_cursor) if isinstance(item, _Found) else item
+            for item in judged
+        ]
+
+    def _judge_all(self, page: list[tuple[Any, Fingerprint | None]]) -> list["_Found | StagedRecord"]:
+        """Judge a page at once; nothing where its records have to be judged one by one."""
+        ids = self._shaper.ids([record for record, _ in page])
+        if ids is None:
+            return []
+        first = self.fetched + 1
+        self.fetched += len(page)
+        return [
+            _Found(seq, external_id, record, fingerprint)
+            for seq, external_id, (record, fingerprint) in zip(count(first), ids, page, strict=False)
+        ]
+
+    def _judge(self, record: Any, fingerprint: Fingerprint | None) -> "_Found | StagedRecord":
         self.fetched += 1
         external_id: str | None = None
         try:
@@ -91,30 +135,50 @@ class Stager:
             if self._job.should_skip(record):
                 values = self._shaper.key_only(external_id)
                 return StagedRecord(self.fetched, external_id, values, Outcome.SKIPPED)
-            values, text = self._shaper.shape(record)
-            if moves_cursor:
-                self._note_version(self._shaper.version_of(record, values))
         except Exception as error:  # noqa: BLE001 - user code: one bad record must not end the sync
-            return self._reject(record, external_id, error)
+            return self._reject(self.fetched, record, external_id, error)
+        return _Found(self.fetched, external_id, record, fingerprint)
+
+    def _shaped(self, found: "_Found", shaped: Shaped | Exception, *, moves_cursor: bool) -> StagedRecord:
+        seq, external_id, record, fingerprint = found
+        if isinstance(shaped, Exception):
+            return self._reject(seq, record, external_id, shaped)
+        values, text = (None, shaped) if isinstance(shaped, str) else (shaped, None)
+        try:
+            version = self._shaper.version_of(record, values)
+            if moves_cursor and version is not None:
+                self._note_version(version)
+        except Exception as error:  # noqa: BLE001 - user code: one bad record must not end the sync
+            return self._reject(seq, record, external_id, error)
         if text is None and self._keeps_all:
             # The next incremental fetch will not bring it again, should the database refuse it.
             text = self._kept(record)
-        return StagedRecord(self.fetched, external_id, values, None, None, text)
+        return StagedRecord(seq, external_id, values, None, None, text, False, version, fingerprint)
 
     def _deletion(self, deletion: Deletion) -> StagedRecord:
         if not self._takes_deletions:
             raise RecordError("a fetch yields records; only a message says that an item is gone")
-        external_id = self._shaper.id_text(external_id_text(deletion.external_id))
+        given = deletion.external_id
+        if given is None and deletion.record is not None:
+            given = self._job.get_external_id(self._shaper.revive(deletion.record))
+        external_id = self._shaper.id_text(external_id_text(given))
         values = self._shaper.key_only(external_id, deletion.record)
         last = self._kept(deletion.record) if deletion.record is not None else None
-        return StagedRecord(self.fetched, external_id, values, record=last, is_deletion=True)
+        version = self._version_of_last(deletion.record, values)
+        return StagedRecord(self.fetched, external_id, values, record=last, is_deletion=True, version=version)
+
+    def _version_of_last(self, record: Any, values: Any) -> Any:
+        try:
+            return self._shaper.version_of(self._shaper.revive(record), values) if record is not None else None
+        except Exception:  # noqa: BLE001 - user code: a message may say no more of what is gone than its id
+            return None
 
     def _note_version(self, version: Any) -> None:
-        if version is not None and (self.newest_version is None or version > self.newest_version):
+        if self.newest_version is None or version > self.newest_version:
             self.newest_version = version
 
-    def _reject(self, record: Any, external_id: str | None, error: Exception) -> StagedRecord:
-        external_id = external_id or id_or_none(self._job, record)
+    def _reject(self, seq: int, record: Any, external_id: str | None, error: Exception) -> StagedRecord:
+        external_id = external_id or _id_or_none(self._job, record)
         if external_id is None:
             self.unidentified += 1
         reason, code, field = _reason(error)
@@ -122,13 +186,29 @@ class Stager:
         if len(self.rejected) < PAGE:
             self.rejected.append(item)
         values = self._shaper.key_only(external_id) if external_id is not None else None
-        return StagedRecord(self.fetched, external_id, values, Outcome.REJECTED, item, self._kept(record))
+        return StagedRecord(seq, external_id, values, Outcome.REJECTED, item, self._kept(record))
 
     def _kept(self, record: Any) -> str | None:
         try:
             return self._encode(record)
         except Exception:  # noqa: BLE001 - a record that cannot even be read is reported, not kept
             return None
+
+
+def is_older(version: Any, than: Any) -> bool:
+    """Tell whether one version of an item is certainly older than another."""
+    try:
+        return version is not None and than is not None and bool(version < than)
+    except TypeError:  # a callback job's versions may be of two kinds
+        return False
+
+
+def _id_or_none(job: Job, record: Any) -> str | None:
+    """Return a record's id as the job tells it, or None where it cannot."""
+    try:
+        return external_id_text(job.get_external_id(record))
+    except Exception:  # noqa: BLE001 - user code: whoever asks here has a use for "none"
+        return None
 
 
 def _reason(error: Exception) -> tuple[str, str, str | None]:

@@ -48,7 +48,7 @@ def upsert(
     with (
         failing_loudly(job, store, run, observer, lambda: so_far),
         store.holding(job, run),
-        store.writing(job, run, is_complete=handle.is_complete) as writer,
+        store.writing(job, run, handle) as writer,
     ):
         writer.judge_missing(delete_guard(job, handle.allow_deletes))
         if plan_limit:
@@ -58,6 +58,8 @@ def upsert(
         finally:
             so_far.update(writer.committed())
         counts = writer.settle()
+        counts.unchanged += handle.unchanged
+        counts.skipped += handle.skipped
         counts.samples = counts.samples or list(samples or [])
         results = results_of(run, store.now(), **_facts(handle, counts))
         if not results.is_balanced:
@@ -82,4 +84,6 @@ def _facts(handle: StageHandle, counts: ChangeCounts) -> dict[str, Any]:
         "samples": counts.samples,
         "row_count": counts.row_count,
         "cursor_after": handle.cursor_after,
+        "not_in_source": handle.not_in_source,
+        "ids_not_in_source": handle.ids_not_in_source,
     }

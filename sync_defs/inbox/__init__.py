@@ -4,8 +4,9 @@ May import `store`, `engine` and the nouns; never the receiver or Dagster.
 
 In reading order: `message` (the values), `strict_json` (one meaning of a body), `version` (which state is newer),
 `envelope` (body to items and back), `accept` (the transaction of a message), `claims` (leases and attempts),
-`ledger` (what a person sees), `inbox` (the class that ties them together), `drain`
-(applies what is due), `attendance` (whether a drain is at work).
+`ledger` (what a person sees), `due` (which jobs have something to do), `inbox` (the class that ties them together),
+`operators` (what a person does), `drain` (applies what is due), `attendance` (whether a drain is at work), `places`
+(where a job stands in the code), `worker` (a process that applies at once), `inline` (who keeps that process).
 """
 
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain

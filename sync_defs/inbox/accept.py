@@ -1,4 +1,4 @@
-"""Accepting a message: one transaction that remembers its id and puts its items into the queue.
+"""Accepting messages: one transaction that remembers their ids and puts their items into the queue.
 
 What a message does to an item's queue row:
 
@@ -13,6 +13,7 @@ What a message does to an item's queue row:
 A row that holds a newer version than the message's is left alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,18 @@ from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.schema import inbox, queue
 
 
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """One item on its way into the queue."""
+
+    job: str
+    key: bytes
+    place: int
+    """Which of the messages it is of."""
+    item: MessageItem
+    message_id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """Accepts messages in the caller's transaction; nothing is kept if that rolls back."""
@@ -33,57 +46,75 @@ class Acceptance:
     dialect: SqlDialect
     now: datetime
 
-    def accept(self, connection: Connection, message: Message) -> EnqueueResult:
-        """Store a message; a known id changes nothing.
+    def accept(self, connection: Connection, messages: Sequence[Message]) -> list[EnqueueResult]:
+        """Store messages, an earlier one before a later one; a known id changes nothing.
 
-        Queue rows are locked in the order of their keys, so that two messages with the same items cannot lock each
-        other out.
+        Ids first and then queue rows are locked in the order of their keys, so that two transactions with the same
+        ones cannot lock each other out.
         """
-        if not self._is_new(connection, message):
-            return EnqueueResult(status=EnqueueStatus.DUPLICATE)
-        result = EnqueueResult(status=EnqueueStatus.QUARANTINED)
-        keyed = [(message.item_key(index), item) for index, item in enumerate(message.items)]
-        for key, item in sorted(keyed, key=lambda pair: pair[0]):
-            is_stored = self._put(connection, message, key, item)
-            result = _counted(result, item, is_stored=is_stored)
-        first_code = next((item.code for item in message.items if item.code), None)
-        return replace(result, code=first_code)
+        is_new = self._insert_ids(connection, messages)
+        puts = [
+            _Put(message.job, message.item_key(index), place, item, message.message_id)
+            for place, message in enumerate(messages)
+            if is_new[place]
+            for index, item in enumerate(message.items)
+        ]
+        puts.sort(key=lambda put: (put.job, put.key))
+        results = [
+            EnqueueResult(status=EnqueueStatus.QUARANTINED if new else EnqueueStatus.DUPLICATE) for new in is_new
+        ]
+        for put, is_stored in zip(puts, self._put_all(connection, puts), strict=True):
+            results[put.place] = _counted(results[put.place], put.item, is_stored=is_stored)
+        return [
+            replace(result, code=next((item.code for item in message.items if item.code), None)) if new else result
+            for result, message, new in zip(results, messages, is_new, strict=True)
+        ]
 
-    def _is_new(self, connection: Connection, message: Message) -> bool:
-        statement = (
-            self.dialect.insert_or_ignore(inbox)
-            .values(
-                source=message.source or message.job,
-                message_key=message_key(message.message_id),
-                received_at=self.now,
-            )
-            .returning(inbox.c.received_at)
-        )
-        return bool(connection.execute(statement).all())
+    def _insert_ids(self, connection: Connection, messages: Sequence[Message]) -> list[bool]:
+        """Remember ids and tell of each message whether its id is new."""
+        rows = [
+            {
+                "source": message.source or message.job,
+                "message_key": message_key(message.message_id),
+                "received_at": self.now,
+            }
+            for message in messages
+        ]
+        order = sorted(range(len(rows)), key=lambda place: (rows[place]["source"], rows[place]["message_key"]))
+        inserted = self.dialect.insert_absent_rows(connection, inbox, [rows[place] for place in order])
+        return [new for _, new in sorted(zip(order, inserted, strict=True))]
 
-    def _put(self, connection: Connection, message: Message, key: bytes, item: MessageItem) -> bool:
-        """Insert or update the item's row; return False if it holds a newer version."""
-        values = {
-            "external_id": item.external_id,
-            "payload": item.payload,
-            "version": item.version,
-            "attempts": 0,
-            "code": item.code,
-            "error": item.error,
-            "message_id": message.message_id,
-            "received_at": self.now,
-        }
-        first = {"job": message.job, "item_key": key, "generation": 1, "deaths": 0}
-        due_at = None if item.code else self.now
-        insert = self.dialect.insert_or_ignore(queue).values(**first, **values, due_at=due_at)
-        where = and_(queue.c.job == message.job, queue.c.item_key == key)
+    def _put_all(self, connection: Connection, puts: Sequence[_Put]) -> list[bool]:
+        """Insert or update the items' rows; tell of each whether it was stored, as a row may hold a newer version."""
+        inserted = self.dialect.insert_absent_rows(connection, queue, [self._row(put) for put in puts])
+        return [new or self._put(connection, put) for put, new in zip(puts, inserted, strict=True)]
+
+    def _put(self, connection: Connection, put: _Put) -> bool:
+        """Update an item's row, which is there, or insert it after all: a worker may delete it in between."""
+        where = and_(queue.c.job == put.job, queue.c.item_key == put.key)
         held = select(queue.c.version, queue.c.due_at, queue.c.token, queue.c.deaths).where(where).with_for_update()
-        # A worker may delete the row between the two statements; then the insert finds the place free.
-        while not connection.execute(insert.returning(queue.c.generation)).all():
+        while True:
             row = connection.execute(held).first()
             if row is not None:
-                return self._replace(connection, where, row, values)
-        return True
+                return self._replace(connection, where, row, self._values(put))
+            if self.dialect.insert_absent(connection, queue, self._row(put)):
+                return True
+
+    def _row(self, put: _Put) -> dict[str, Any]:
+        first = {"job": put.job, "item_key": put.key, "generation": 1, "deaths": 0}
+        return first | self._values(put) | {"due_at": None if put.item.code else self.now}
+
+    def _values(self, put: _Put) -> dict[str, Any]:
+        return {
+            "external_id": put.item.external_id,
+            "payload": put.item.payload,
+            "version": put.item.version,
+            "attempts": 0,
+            "code": put.item.code,
+            "error": put.item.error,
+            "message_id": put.message_id,
+            "received_at": self.now,
+        }
 
     def _replace(
         self, connection: Connection, where: ColumnElement[bool], row: Row[*tuple[Any, ...]], values: dict[str, Any]

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, case, delete, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, select, update
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.inbox.message import Claimed
+from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.schema import queue
 
 LEASE_S: Final = 60.0
@@ -39,18 +40,13 @@ def backoff_s(attempts: int, random: Callable[[], float]) -> float:
 class Claims:
     """Claims and settles in the caller's transaction, at one instant."""
 
+    dialect: SqlDialect
     now: datetime
 
     def claim(self, connection: Connection, job: str, *, limit: int, lease_s: float) -> list[Claimed]:
         """Lease due rows, oldest first; rows whose workers died too often become dead instead."""
         token = uuid4().hex
-        statement = (
-            select(queue)
-            .where(queue.c.job == job, queue.c.due_at <= self.now)
-            .order_by(queue.c.due_at, queue.c.item_key)
-            .limit(min(limit, MAX_CLAIMED))
-            .with_for_update(skip_locked=True)
-        )
+        statement = self._due(job, limit)
         while rows := connection.execute(statement).all():
             dying = [row.item_key for row in rows if row.token is not None and row.deaths + 1 >= MAX_DEATHS]
             self._bury(connection, job, dying)
@@ -92,21 +88,39 @@ class Claims:
 
     def acknowledge(self, connection: Connection, claimed: Claimed) -> bool:
         """Delete an applied row if it is still the one that was claimed; else give a newer message back."""
-        statement = delete(queue).where(_same(claimed)).returning(queue.c.generation)
-        return bool(connection.execute(statement).all()) or self._give_back(connection, claimed)
+        statement = delete(queue).where(_same(claimed))
+        return bool(self.dialect.count_written(connection, statement)) or self._give_back(connection, claimed)
 
     def settle(self, connection: Connection, claimed: Claimed, values: Mapping[str, Any]) -> bool:
         """End the lease with new values if the row is still the one that was claimed; else give it back."""
         statement = update(queue).where(_same(claimed)).values(token=None, **values)
-        found = connection.execute(statement.returning(queue.c.generation)).all()
-        return bool(found) or self._give_back(connection, claimed)
+        return bool(self.dialect.count_written(connection, statement)) or self._give_back(connection, claimed)
 
-    def retry_values(self, claimed: Claimed, *, random: Callable[[], float]) -> dict[str, Any]:
+    def retry_values(self, claimed: Claimed, *, random: Callable[[], float], wait_s: float) -> dict[str, Any]:
         """Return what a failed attempt makes of a row: due later, or dead after the last one."""
         attempts = claimed.attempts + 1
-        wait = timedelta(seconds=backoff_s(attempts, random))
-        due_at = None if attempts >= MAX_ATTEMPTS else self.now + wait
+        wait_s = max(backoff_s(attempts, random), min(wait_s, _LONGEST_WAIT_S))
+        due_at = None if attempts >= MAX_ATTEMPTS else self.now + timedelta(seconds=wait_s)
         return {"due_at": due_at, "attempts": attempts}
+
+    def postpone(self, connection: Connection, job: str, *, wait_s: float) -> bool:
+        """Make up to 1,000 due rows that nobody has claimed due later; return False once there are none."""
+        statement = self._due(job, MAX_CLAIMED).where(queue.c.token.is_(None))
+        keys = [row.item_key for row in connection.execute(statement.with_only_columns(queue.c.item_key))]
+        until = self.now + timedelta(seconds=min(wait_s, _LONGEST_WAIT_S))
+        if keys:
+            connection.execute(update(queue).where(_rows(job, keys)).values(due_at=until))
+        return bool(keys)
+
+    def _due(self, job: str, limit: int) -> Select[Any]:
+        """Return the SELECT that locks due rows, oldest first, and passes over those that others have locked."""
+        return (
+            select(queue)
+            .where(queue.c.job == job, queue.c.due_at <= self.now)
+            .order_by(queue.c.due_at, queue.c.item_key)
+            .limit(min(limit, MAX_CLAIMED))
+            .with_for_update(skip_locked=True)
+        )
 
     def _give_back(self, connection: Connection, claimed: Claimed) -> bool:
         self.release(connection, [claimed])
@@ -116,10 +130,11 @@ class Claims:
         statement = (
             update(queue)
             .where(_rows(job, keys))
-            .values(
-                due_at=self.now + timedelta(seconds=lease_s),
-                deaths=queue.c.deaths + case((queue.c.token.is_not(None), 1), else_=0),
-                token=token,
+            # In this order, since MySQL reads a column as what an earlier assignment made of it.
+            .ordered_values(
+                (queue.c.deaths, queue.c.deaths + case((queue.c.token.is_not(None), 1), else_=0)),
+                (queue.c.token, token),
+                (queue.c.due_at, self.now + timedelta(seconds=lease_s)),
             )
         )
         connection.execute(statement)
@@ -136,7 +151,7 @@ class Claims:
         held: set[tuple[str, bytes]] = set()
         for job, token, keys in _grouped(claims):
             statement = update(queue).where(_rows(job, keys), queue.c.token == token).values(**values)
-            written = connection.execute(statement.returning(queue.c.job, queue.c.item_key))
+            written = self.dialect.updated_rows(connection, statement, queue.c.job, queue.c.item_key)
             held.update((row.job, row.item_key) for row in written)
         return held
 

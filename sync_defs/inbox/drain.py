@@ -2,12 +2,13 @@
 
 Each accepted change is applied once or not at all: the rows, their history and the end of the queue rows commit
 together, under locks taken at the start of that transaction. A drain that is killed anywhere leaves leases that run
-out; nothing is applied twice, because what was applied is no longer in the queue. No heartbeat is needed: between
-claim and lock lies only the reading of payloads, and a locked row cannot be taken over.
+out; nothing is applied twice, because what was applied is no longer in the queue. Between claim and lock lies only the
+reading of payloads, and a locked row cannot be taken over; a heartbeat holds the leases where a job has `refetch` and
+the source is asked in between.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_defs.engine.items import sync_items
 from sync_defs.engine.ports import Store
+from sync_defs.engine.refetch import refetch
 from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
 from sync_defs.inbox.envelope import read_item
 from sync_defs.inbox.inbox import Inbox
@@ -47,13 +49,17 @@ class DrainOptions:
     """Items of one transaction, at most 1,000."""
     linger_s: float = 30.0
     """How long it waits for more once nothing is due; 0 returns at once."""
-    poll_s: float = 0.5
-    """How often it looks while it waits."""
+    poll_s: float = 0.05
+    """How often it looks while it waits, by one look-up in an index."""
     max_s: float = 900.0
     """When it returns though more is due, so that a run under constant load ends some time."""
     sleep: Callable[[float], None] = time.sleep
     should_stop: Callable[[], bool] = lambda: False
     """Asked between transactions; True ends the drain."""
+    report_after_s: float = 0.0
+    """How long the caller has for telling an orchestrator himself; from then on the inbox sensor does."""
+    watch: Callable[[bool], None] = lambda _: None
+    """Told True when the job's own code is about to be called, False when a lock is waited for, or all is done."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,32 +83,53 @@ class DrainResults:
     """The first 1,000."""
     items: list[ItemResult] = field(default_factory=list[ItemResult])
     """What was done to the first 1,000 items that were still held."""
+    trigger: Trigger = Trigger.WEBHOOK
     started_at: datetime
     completed_at: datetime
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Return the ids in `sync_runs`."""
+        return [f"{self.run_id}.{number}" for number in range(1, self.transactions + 1)]
 
     @property
     def applied(self) -> int:
         """Return how many items were acknowledged."""
         return sum(count for action, count in self.actions.items() if action is not Action.REJECTED)
 
+    @property
+    def rejected(self) -> int:
+        """Return how many were not, those included that could not even be read."""
+        return max(self.actions.get(Action.REJECTED, 0), self.retried + self.dead)
 
-def drain(job: Job, store: Store, inbox: Inbox, *, run_id: str, options: DrainOptions | None = None) -> DrainResults:
+
+def drain(
+    job: Job,
+    store: Store,
+    inbox: Inbox,
+    *,
+    run_id: str,
+    options: DrainOptions | None = None,
+    resources: Mapping[str, object] | None = None,
+) -> DrainResults:
     """Apply what is due for a job until nothing has been due for a while, and return the account.
 
     Several drains of a job may run at once; they share the work. What fails is retried later with backoff or ends as
-    a dead letter; one bad item holds back no other.
+    a dead letter; one bad item holds back no other. Of a job with `refetch`, the source is asked for the items of each
+    batch, by what `resources` holds; if it is away, all that is due waits for a while.
 
     Raises:
         ConfigurationError: the job or its target is wrong; the claimed items are given back.
-        DBAPIError: the database went away.
+        DBAPIError: the database went away. Any other trouble of the database counts as an attempt of the one item
+            that it comes with.
     """
     options = options or DrainOptions()
     now = inbox.database.now
     started_at = idle_since = now()
     results = DrainResults(name=job.name, run_id=run_id, started_at=started_at, completed_at=started_at)
-    worker = _Drain(job=job, store=store, inbox=inbox, results=results)
+    worker = _Drain(job=job, store=store, inbox=inbox, results=results, options=options, resources=resources or {})
     while not options.should_stop() and (now() - started_at).total_seconds() < options.max_s:
-        if inbox.has_due(job.name) and worker.drain_batch(options.batch):
+        if inbox.has_due(job.name) and worker.drain_batch():
             idle_since = now()
         elif (now() - idle_since).total_seconds() >= options.linger_s:
             break
@@ -112,20 +139,42 @@ def drain(job: Job, store: Store, inbox: Inbox, *, run_id: str, options: DrainOp
     return results
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Drain:
     job: Job
     store: Store
     inbox: Inbox
     results: DrainResults
+    resources: Mapping[str, object]
+    options: DrainOptions
+    is_wary: bool = False
+    """The last claim held an item over which a worker has died."""
 
-    def drain_batch(self, limit: int) -> bool:
-        """Claim and settle one batch; return False if there was nothing to claim."""
-        claims = self.inbox.claim(self.job.name, limit)
+    def drain_batch(self) -> bool:
+        """Claim and settle one batch; return False if there was nothing to claim.
+
+        Items over which a worker has died are applied after the others and alone, so that the one which kills workers
+        takes nobody with it: who dies now leaves that one lease.
+        """
+        claims = self.inbox.claim(self.job.name, 1 if self.is_wary else self.options.batch)
+        suspects = [claimed for claimed in claims if claimed.deaths]
+        self.is_wary = bool(suspects)
+        if suspects[1:]:
+            self.inbox.release(suspects[1:])
+        try:
+            self._settle_all([claimed for claimed in claims if not claimed.deaths])
+            self._settle_all(suspects[:1])
+        finally:
+            self.options.watch(False)
+        return bool(claims)
+
+    def _settle_all(self, claims: Sequence[Claimed]) -> None:
+        self.options.watch(True)
         readable = [(claimed, item) for claimed in claims for item in self._read(claimed)]
+        if readable and self.job.refetch:
+            readable = self._refetch(readable)
         if readable:
             self._apply(readable)
-        return bool(claims)
 
     def _read(self, claimed: Claimed) -> list[object]:
         try:
@@ -138,16 +187,40 @@ class _Drain:
             self._count_failure(claimed, code, error.message, is_held=is_held, is_dead=True)
             return []
 
+    def _refetch(self, hinted: Sequence[tuple[Claimed, object]]) -> list[tuple[Claimed, object]]:
+        """Return what the source has now of the claimed items; settle those that there is nothing to apply of."""
+        claims = [claimed for claimed, _ in hinted]
+        try:
+            with self.inbox.holding(claims):
+                found = refetch(self.job, self.store, [hint for _, hint in hinted], resources=self.resources)
+        except Exception:
+            self.inbox.release(claims)
+            raise
+        refused = [claims[place] for place in found.refused]
+        results = list(found.refused.values())
+        with self.inbox.database.write() as connection:
+            held = self.inbox.lock(connection, refused)
+            for index in sorted(held):
+                self._settle(connection, refused[index], results[index], wait_s=found.rest_s or 0.0)
+        self._count(refused, results, held)
+        if found.rest_s is not None:
+            self.inbox.postpone(self.job.name, found.rest_s)
+        return [(claims[place], item) for place, item in found.items.items()]
+
     def _apply(self, readable: Sequence[tuple[Claimed, object]]) -> None:
         claims = [claimed for claimed, _ in readable]
         try:
             self._sync(readable)
-        except (ConfigurationError, DBAPIError):
+        except ConfigurationError:
             self.inbox.release(claims)
             raise
         except LeaseLostError:
             self.inbox.release(claims)
-        except Exception as error:  # noqa: BLE001 - one item that breaks the engine must not hold back the others
+        except Exception as error:
+            # One item that breaks the engine must not hold back the others.
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                self.inbox.release(claims)
+                raise
             if len(readable) > 1:
                 self._apply_one_by_one(readable)
                 return
@@ -166,11 +239,13 @@ class _Drain:
         self._count_failure(claimed, "apply_failed", reason, is_held=is_held, is_dead=False)
 
     def _sync(self, readable: Sequence[tuple[Claimed, object]]) -> None:
+        self.options.watch(True)
         claims = [claimed for claimed, _ in readable]
         held: set[int] = set()
 
         def keep(connection: Connection) -> set[int]:
             held.update(self.inbox.lock(connection, claims))
+            self.options.watch(True)
             return held
 
         def settle(connection: Connection, results: Sequence[ItemResult]) -> None:
@@ -183,23 +258,25 @@ class _Drain:
             [item for _, item in readable],
             trigger=Trigger.WEBHOOK,
             run_id=f"{self.results.run_id}.{self.results.transactions + 1}",
+            report_after_s=self.options.report_after_s,
+            on_staged=lambda: self.options.watch(False),
             keep=keep,
             settle=settle,
         )
+        self.results.transactions += 1
         self._count(claims, results, held)
 
-    def _settle(self, connection: Connection, claimed: Claimed, result: ItemResult) -> None:
+    def _settle(self, connection: Connection, claimed: Claimed, result: ItemResult, *, wait_s: float = 0.0) -> None:
         if result.action is not Action.REJECTED:
             is_held = self.inbox.acknowledge(connection, claimed)
         elif result.code in _HOPELESS:
             is_held = self.inbox.dead_letter(connection, claimed, **_reason(result))
         else:
-            is_held = self.inbox.retry_later(connection, claimed, **_reason(result))
+            is_held = self.inbox.retry_later(connection, claimed, **_reason(result), wait_s=wait_s)
         if not is_held:
             raise LeaseLostError(f"job {claimed.job!r}: a queue row changed under its lock")
 
     def _count(self, claims: Sequence[Claimed], results: Sequence[ItemResult], held: set[int]) -> None:
-        self.results.transactions += 1
         self.results.handed_on += len(claims) - len(held)
         for index in sorted(held):
             result = results[index]

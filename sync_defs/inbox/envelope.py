@@ -5,26 +5,30 @@ a first byte that no JSON document begins with: the record itself where it is JS
 item's position.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final, cast
 
 from sync_defs.engine.external_id import external_id_text
-from sync_defs.errors import MessageError, RecordError, SyncError
+from sync_defs.errors import CODE_CHARS, REASON_CHARS, MessageError, RecordError, SyncError, storable
 from sync_defs.fields import Deletion, read_field
 from sync_defs.inbox import strict_json
-from sync_defs.inbox.message import CODE_CHARS, REASON_CHARS, Message, MessageItem, storable
+from sync_defs.inbox.message import Message, MessageItem
 from sync_defs.inbox.version import version_text
-from sync_defs.job import Job, SyncJob, TableSync
+from sync_defs.job import Job, SyncJob, TableSync, is_callback_job
+from sync_defs.store.mapping import reviver
 
 MAX_ITEMS: Final = 10_000
 """Items of one message; more are refused, so that accepting one message stays one short transaction."""
 _MAX_COPIES: Final = 16 * 1024 * 1024
 _MARK: Final = b"\x1e"
+_MESSAGE_ID = re.compile(r"[!-~]{1,255}")
 
 
-def read_message(job: Job, *, message_id: str, body: bytes, now: datetime) -> Message:
+def read_message(job: Job, *, message_id: str, body: bytes, now: datetime, id_field: str | None = None) -> Message:
     """Return the message of a verified body; raises nothing: what is unusable becomes an item with a code.
 
     Args:
@@ -32,14 +36,29 @@ def read_message(job: Job, *, message_id: str, body: bytes, now: datetime) -> Me
         message_id: the sender's id of the message.
         body: the raw bytes.
         now: the instant that versions from the future are judged by.
+        id_field: where the body has an id, by names joined by dots; if it is there, it counts.
     """
     try:
-        found = extract(job, strict_json.decode(body))
+        document = strict_json.decode(body)
+        message_id = _message_id(document, id_field) or message_id
+        found = extract(job, document)
         payloads = _pack(found, body) if len(found) > 1 else [body]
     except MessageError as error:
         return Message(job=job.name, message_id=message_id, items=(_unusable(body, error),))
-    items = tuple(_item(job, item, payload, now) for item, payload in zip(found, payloads, strict=True))
+    read = _reader(job)
+    items = tuple(_item(job, read(item), payload, now) for item, payload in zip(found, payloads, strict=True))
     return Message(job=job.name, message_id=message_id, items=items)
+
+
+def _message_id(document: object, id_field: str | None) -> str | None:
+    """Return the id in a document; None where there is none that could be one."""
+    if id_field is None:
+        return None
+    for name in id_field.split("."):
+        document = cast("dict[str, object]", document).get(name) if isinstance(document, dict) else None
+    if isinstance(document, int) and not isinstance(document, bool):
+        document = str(document)
+    return document if isinstance(document, str) and _MESSAGE_ID.fullmatch(document) else None
 
 
 def read_item(job: Job, payload: bytes) -> object:
@@ -89,16 +108,33 @@ def external_id_of(job: Job, item: object) -> str:
     Raises:
         RecordError: it has none, or one that is refused.
     """
-    if isinstance(item, Deletion):
+    if isinstance(item, Deletion) and (item.external_id is not None or item.record is None):
         return external_id_text(item.external_id)
     try:
-        value = job.get_external_id(item)
+        value = job.get_external_id(item.record if isinstance(item, Deletion) else item)
     except RecordError as error:
         raise RecordError(error.reason, code=_id_code(error), field=error.field) from None
     except Exception as error:  # noqa: BLE001 - the job's own code reads what somebody sent
         reason = f"get_external_id failed: {type(error).__name__}"
         raise RecordError(reason, code="external_id_missing") from None
     return external_id_text(value)
+
+
+def _reader(job: Job) -> Callable[[object], object]:
+    """Return what makes an item what the job's callbacks are written for."""
+    if not is_callback_job(job) or job.record_type is None:
+        return lambda item: item
+    revive = reviver(job)
+
+    def read(item: object) -> object:
+        try:
+            if isinstance(item, Deletion):
+                return replace(item, record=revive(item.record))
+            return revive(item)
+        except Exception:  # noqa: BLE001 - somebody else's data; the apply will tell what is wrong with the record
+            return item
+
+    return read
 
 
 def _item(job: Job, item: object, payload: bytes, now: datetime) -> MessageItem:

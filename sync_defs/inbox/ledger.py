@@ -1,10 +1,10 @@
 """What a person sees of the queue and does with its dead letters; reads and small writes, no leases."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, case, func, or_, select, true, update
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.inbox.message import Counts, MessageState, QueuedMessage, item_key
@@ -38,35 +38,37 @@ def counts(connection: Connection, *, job: str | None, now: datetime) -> dict[st
 
 
 def list_messages(
-    connection: Connection, *, job: str | None, dead_only: bool, limit: int, now: datetime
+    connection: Connection, *chosen: ColumnElement[bool], limit: int, now: datetime
 ) -> list[QueuedMessage]:
-    """Return queue rows, the latest received first."""
-    statement = select(queue).order_by(queue.c.received_at.desc(), queue.c.job, queue.c.item_key).limit(limit)
-    if job is not None:
-        statement = statement.where(queue.c.job == job)
-    if dead_only:
-        statement = statement.where(IS_DEAD)
+    """Return the queue rows that fulfil all conditions, the latest received first."""
+    newest_first = (queue.c.received_at.desc(), queue.c.job, queue.c.item_key)
+    statement = select(queue).where(*chosen).order_by(*newest_first).limit(limit)
     return [_message(row, now) for row in connection.execute(statement)]
 
 
-def dead_rows(job: str, *, external_id: str | None, message_id: str | None) -> ColumnElement[bool]:
-    """Return the condition for dead rows of a job: of one item, of one message, or all."""
-    chosen = [queue.c.job == job, IS_DEAD]
+def rows_of(
+    job: str | None, *, external_id: str | None, message_id: str | None, dead_only: bool
+) -> ColumnElement[bool]:
+    """Return the condition for rows: of a job, of one item, of one message, or all."""
+    chosen: list[ColumnElement[bool]] = [IS_DEAD] if dead_only else []
+    if job is not None:
+        chosen.append(queue.c.job == job)
     if external_id is not None:
         chosen.append(queue.c.item_key == item_key(external_id))
     if message_id is not None:
         chosen.append(queue.c.message_id == message_id)
-    return and_(*chosen)
+    return and_(true(), *chosen)
 
 
-def bury_unknown_jobs(known: Iterable[str], *, now: datetime) -> Update:
+def bury_unknown_jobs(known: Iterable[str], *, now: datetime, due_for: timedelta | None) -> Update:
     """Return the UPDATE that makes rows dead whose job there is not; leases that still run are left alone."""
+    is_free = or_(queue.c.token.is_(None), queue.c.due_at <= now)
     return (
         update(queue)
         .where(
             queue.c.job.not_in(sorted(known)),
             queue.c.due_at.is_not(None),
-            or_(queue.c.token.is_(None), queue.c.due_at <= now),
+            is_free if due_for is None else queue.c.due_at <= now - due_for,
         )
         .values(due_at=None, token=None, code="unknown_job", error="there is no job of this name (any more)")
     )

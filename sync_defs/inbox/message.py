@@ -4,10 +4,6 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
-
-CODE_CHARS: Final = 64
-REASON_CHARS: Final = 2_000
 
 
 class MessageState(StrEnum):
@@ -144,11 +140,3 @@ def item_key(external_id: str) -> bytes:
 def message_key(message_id: str) -> bytes:
     """Return the key under which a message id is remembered."""
     return hashlib.sha256(message_id.encode()).digest()
-
-
-def storable(text: str, *, limit: int) -> str:
-    """Return a text cut to a length, without what a database refuses (NUL, halves of surrogate pairs).
-
-    Codes and reasons may come from a job's own code; a reason that cannot be stored must not keep its message out.
-    """
-    return text.encode("utf-8", "replace").decode().replace("\0", "")[:limit]

@@ -1,36 +1,56 @@
 """All definitions of a deployment's jobs."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, get_args
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 
 from sync_defs.errors import ConfigurationError
+from sync_defs.inbox.inline import InlineWorker
 from sync_defs.job import Job
+from sync_defs.options import CRON_HINT
 from sync_defs.orchestration.asset import asset_definitions
-from sync_defs.orchestration.doorbell import inbox_sensor, poll_seconds
+from sync_defs.orchestration.doorbell import inbox_sensors
+from sync_defs.orchestration.ghosts import Ghosts
 from sync_defs.orchestration.handoff import handoff_io_manager
+from sync_defs.orchestration.inbox_check import inbox_check
 from sync_defs.orchestration.inbox_job import inbox_job
-from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, INBOX_CHECK_JOB, INBOX_CHECK_NAME, MAX_RUNTIME_TAG
+from sync_defs.orchestration.operator_jobs import MAX_RUNTIME_S, operator_jobs
+from sync_defs.orchestration.prune_job import prune_definitions
+from sync_defs.policies import Delivery
 from sync_defs.store import Database
 
+Sensors = Literal["auto", "each", "shared"]
+SHARED_ABOVE: Final = 4
+"""Each sensor takes a thread for most of the time, and `dagster.yaml` gives four: more jobs would wait in turn."""
 
-def build_sync_definitions(
+
+def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by name
     jobs: Mapping[str, Job],
     *,
     database_url: str,
     resources: Mapping[str, Any] | None = None,
     max_runtime_s: int = 6 * 3600,
+    history_days: int = 90,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
+    sensors: Sensors = "auto",
 ) -> dg.Definitions:
     """Return an asset, a job, a schedule, a sensor and an inbox job for each sync job; opens no connection.
+
+    A check of each inbox comes with them, a daily job that prunes the bookkeeping, and the jobs with which a person
+    sees, retries and discards messages.
 
     Args:
         jobs: the sync jobs by name, as `load_jobs` returns them.
         database_url: the database that holds targets and bookkeeping; not shown anywhere in Dagster with its password.
         resources: what the jobs' fetches need, by parameter name: Dagster resources or plain objects.
         max_runtime_s: after so many seconds Dagster gives a run up, also one whose process is gone.
+        history_days: how long the daily job keeps changes and runs; 0 for ever.
         executor: runs the ops; a process for each op takes 7 to 13 s where one process for all takes 3.
+        sensors: `each` gives every job that takes webhooks an inbox sensor of its own, `shared` one for all; `auto`:
+            one for all where there are more jobs than the four threads that Dagster evaluates sensors with.
 
     Raises:
         ConfigurationError: a job is not valid, a resource is absent or has a reserved name, or the URL is malformed.
@@ -49,7 +69,11 @@ def build_sync_definitions(
     kind = _KINDS.get(kind, kind)
     parts = [asset_definitions(job, kind=kind, max_runtime_s=max_runtime_s) for job in jobs.values()]
     listening = [job for job in jobs.values() if job.webhook is not None]
-    parts += [inbox_definitions(job, poll_s=poll_seconds(len(listening))) for job in listening]
+    if listening:
+        ghosts = Ghosts(jobs.values())
+        parts.append(inbox_definitions(listening, ghosts=ghosts, database_url=database_url, sensors=sensors))
+    parts.append(operator_definitions(jobs, listening=listening))
+    parts.append(prune_definitions(jobs, history_days=history_days))
     return dg.Definitions.merge(
         *parts,
         dg.Definitions(
@@ -59,9 +83,32 @@ def build_sync_definitions(
     )
 
 
-def inbox_definitions(job: Job, *, poll_s: float) -> dg.Definitions:
-    """Return a job's inbox job and the sensor that starts it."""
-    return dg.Definitions(jobs=[inbox_job(job)], sensors=[inbox_sensor(job, poll_s=poll_s)])
+def inbox_definitions(jobs: Sequence[Job], *, ghosts: Ghosts, database_url: str, sensors: Sensors) -> dg.Definitions:
+    """Return the inbox jobs, the sensors or the one sensor that starts them, and the checks of dead messages."""
+    if sensors not in get_args(Sensors):
+        raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
+    inline = [job for job in jobs if job.delivery == Delivery.INLINE]
+    in_runs = [job.name for job in jobs if job not in inline]
+    inbox_jobs = [inbox_job(job, others=[name for name in in_runs if name != job.name]) for job in jobs]
+    bells = inbox_sensors(
+        jobs,
+        is_shared=sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE),
+        ghosts=ghosts,
+        worker=InlineWorker(inline, database_url=database_url) if inline else None,
+    )
+    return dg.Definitions(jobs=inbox_jobs, sensors=bells, asset_checks=[inbox_check(job) for job in jobs])
+
+
+def operator_definitions(jobs: Mapping[str, Job], *, listening: Sequence[Job]) -> dg.Definitions:
+    """Return the jobs with which a person sees, retries and discards messages, and checks all inboxes."""
+    checks = [dg.AssetCheckKey(dg.AssetKey(job.name), INBOX_CHECK_NAME) for job in listening]
+    check_all = dg.define_asset_job(
+        INBOX_CHECK_JOB,
+        selection=dg.AssetSelection.checks(*checks),
+        description="Checks every inbox for dead messages; a run of the asset or of the inbox does so for its own.",
+        tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
+    )
+    return dg.Definitions(jobs=[*operator_jobs(jobs), *([check_all] if checks else [])])
 
 
 _KINDS = {"postgresql": "postgres"}
@@ -85,8 +132,24 @@ def _check(jobs: Mapping[str, Job], resources: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"the resource name {min(taken)!r} is reserved; choose another one")
     for job in jobs.values():
         job.validate()
+        _check_cron(job)
         absent = job.resource_names - resources.keys()
         if absent:
             raise ConfigurationError(
                 f"job {job.name!r} needs the resource {min(absent)!r}; pass it in resources=", code="missing_resource"
             )
+
+
+def _check_cron(job: Job) -> None:
+    """Ask Dagster's scheduler itself, which has no public question for it, what it makes of a cron expression."""
+    cron = job.cron
+    if cron is None:
+        return
+    if not is_valid_cron_schedule(cron):
+        raise ConfigurationError(f"job {job.name!r}: cron={cron!r} {CRON_HINT}")
+    try:
+        next(schedule_execution_time_iterator(0.0, cron, job.timezone))
+    except ValueError:
+        raise ConfigurationError(
+            f"job {job.name!r}: cron={cron!r} names a date that never comes, such as 31 April; correct day or month"
+        ) from None

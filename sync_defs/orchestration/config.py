@@ -10,7 +10,7 @@ from sync_defs.errors import ConfigurationError
 from sync_defs.results import Trigger
 
 # Fields rather than a `dg.Config`: behind a config mapping, Dagster 1.13 answers what a `dg.Config` refuses (null for a
-# switch, a number below a bound) with HTTP 500 instead of a sentence. Bounds are checked in `request_for`.
+# switch, a number below a bound) with HTTP 500 instead of a sentence. `RunRequest` checks the bounds.
 LAUNCHPAD: Final[Mapping[str, dg.Field]] = {
     "dry_run": dg.Field(
         bool,
@@ -39,9 +39,6 @@ def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wai
     Raises:
         ConfigurationError: an option has a value of no use, or two options contradict each other.
     """
-    allow_deletes: int | None = config["allow_deletes"]
-    if allow_deletes is not None and allow_deletes < 0:
-        raise ConfigurationError(f"allow_deletes is {allow_deletes}; give 0 or more, or leave it out")
     if config["full"] and config["external_ids"]:
         raise ConfigurationError("full and external_ids exclude each other; give one of them")
     return RunRequest(
@@ -50,7 +47,7 @@ def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wai
         dry_run=config["dry_run"],
         full=config["full"],
         external_ids=tuple(config["external_ids"]),
-        allow_deletes=allow_deletes,
+        allow_deletes=config["allow_deletes"],
         wait_s=wait_s,
         holder=holder,
     )

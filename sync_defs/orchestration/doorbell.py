@@ -1,98 +1,199 @@
 """The inbox sensor: it rings when messages are due and nobody drains them, and carries no message itself.
 
 A ring may be lost (Dagster loses a run that is killed while it starts) or doubled: the messages stay in the queue until
-they are applied, so the next half minute rings again, and two drains share the work.
+they are applied, so the next half minute rings again, and two drains share the work. Of jobs with `delivery="inline"`
+the sensor has the messages applied at once, and rings only where that takes too long.
+
+A tick also tells of applied messages that nobody has told of, and reports runs as failed whose process is gone.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import dagster as dg
+from dagster._core.definitions.target import AutomationTarget
 
 from sync_defs.errors import DatabaseNotReadyError
 from sync_defs.inbox import Inbox
-from sync_defs.inbox.attendance import is_attended
+from sync_defs.inbox.inline import InlineWorker
 from sync_defs.job import Job
+from sync_defs.orchestration.bell_cursor import BellCursor
+from sync_defs.orchestration.ghosts import Ghosts
 from sync_defs.orchestration.names import DATABASE_KEY, TRIGGER_TAG, SyncNames
+from sync_defs.orchestration.telling import AssetEvents, untold_events
+from sync_defs.policies import Delivery
 from sync_defs.results import Trigger
-from sync_defs.store import Database
+from sync_defs.store import Database, SqlStore
+from sync_defs.store.reports import confirm_reports
 
 RING_S: Final = 30
-"""The bell rings at most once in so many seconds, longer than a run takes to start."""
-_LOOK_S: Final = 0.1
+"""The bell rings at most once in so many seconds for a job, longer than a run takes to start."""
+INLINE_PATIENCE_S: Final = 20.0
+"""A message that should be applied at once and has waited for so long gets a run."""
+SHARED: Final = "inbox_sensor"
+"""The sensor of all jobs; every job's own one has the job's name before it."""
+_LOOK_S: Final = 0.05
+_ORDER_EVERY_S: Final = 1.0
+_ORDER_S: Final = 3.0
+"""The process that applies at once goes on for so long after a tick, until the next one has begun."""
 _LONGEST_POLL_S: Final = 4.5
 """Dagster's sensor loop takes 5 s at least: a tick that watches for most of it notices a message at once."""
 _ALL_POLLS_S: Final = 20.0
 """Bounds a round of all sensors where the daemon evaluates them one after another."""
 
 
-def poll_seconds(sensors: int) -> float:
+def poll_seconds(sensors: int, *, use_threads: bool) -> float:
     """Return how long each tick watches the queue, for a number of sensors."""
+    if sensors == 1 and not use_threads:
+        return _ALL_POLLS_S  # a tick that takes longer than the loop is followed by the next one at once
     return min(_LONGEST_POLL_S, _ALL_POLLS_S / max(sensors, 1))
 
 
-def inbox_sensor(job: Job, *, poll_s: float) -> dg.SensorDefinition:
-    """Return the sensor of a job's inbox, running from the start.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """How a tick watches, and the clock it lives by."""
+
+    poll_s: float | None = None
+    """How long it watches before it gives up; None: as long as the daemon's settings allow."""
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+def inbox_sensors(
+    jobs: Sequence[Job],
+    *,
+    is_shared: bool,
+    ghosts: Ghosts | None = None,
+    worker: InlineWorker | None = None,
+    pulse: Pulse | None = None,
+) -> list[dg.SensorDefinition]:
+    """Return the sensors of the jobs' inboxes, running from the start: one for all, or one for each.
 
     Args:
-        job: whose messages are watched.
-        poll_s: how long a tick watches before it gives up.
+        jobs: whose messages are watched.
+        is_shared: whether one sensor watches all.
+        ghosts: looks after runs; default: those of the same jobs.
+        worker: applies messages of the jobs with `delivery="inline"`.
+        pulse: how long a tick watches.
     """
-    names = SyncNames(job.name)
+    ghosts = ghosts or Ghosts(jobs)
+    pulse = pulse or Pulse()
+    if is_shared:
+        bell = _Bell(jobs=jobs, worker=worker, ghosts=ghosts, pulse=pulse, sensors=1)
+        return [_InboxSensor(bell, SHARED)]
+    return [
+        _InboxSensor(
+            _Bell(jobs=[job], worker=worker, ghosts=ghosts, pulse=pulse, sensors=len(jobs)),
+            SyncNames(job.name).inbox_sensor,
+        )
+        for job in jobs
+    ]
 
-    @dg.sensor(
-        name=names.inbox_sensor,
-        job_name=names.inbox_job,  # by name: given the job itself, Dagster 1.13 copies the sensor and warns
-        minimum_interval_seconds=1,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Starts {names.inbox_job} when webhook messages are due and no drain is at work.",
-        required_resource_keys={DATABASE_KEY},
-    )
-    def doorbell(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        database: Database = getattr(context.resources, DATABASE_KEY)
-        try:
-            database.ensure_ready()
-        except DatabaseNotReadyError as error:
-            return dg.SkipReason(error.message)
-        if not wait_for_work(Inbox(database), job.name, poll_s=poll_s):
-            return dg.SkipReason("No message is due that nobody attends to.")
+
+class _InboxSensor(dg.SensorDefinition):
+    """A sensor of several jobs by name: given the jobs themselves, Dagster 1.13 copies the sensor and warns."""
+
+    def __init__(self, bell: "_Bell", name: str) -> None:
+        def doorbell(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+            database: Database = getattr(context.resources, DATABASE_KEY)
+            try:
+                database.ensure_ready()
+            except DatabaseNotReadyError as error:
+                return dg.SkipReason(error.message)
+            return bell.tick(context, database)
+
+        super().__init__(
+            name=name,
+            evaluation_fn=doorbell,
+            minimum_interval_seconds=1,
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description=bell.description,
+            required_resource_keys={DATABASE_KEY},
+        )
+        self._targets = [AutomationTarget(SyncNames(job.name).inbox_job) for job in bell.jobs]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bell:
+    jobs: Sequence[Job]
+    worker: InlineWorker | None
+    ghosts: Ghosts
+    pulse: Pulse
+    sensors: int
+
+    @property
+    def description(self) -> str:
+        """Return what the sensor's page says."""
+        if len(self.jobs) > 1:
+            return "Has the due webhook messages of all jobs applied: at once, or by a run where no drain is at work."
+        [job] = self.jobs
+        if job.delivery == Delivery.INLINE:
+            return f"Has webhook messages for {job.name} applied at once."
+        return f"Starts {SyncNames(job.name).inbox_job} when webhook messages are due and no drain is at work."
+
+    def tick(self, context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
+        """Watch for a while, and return whom to ring for and what has been applied."""
+        names = [job.name for job in self.jobs]
+        cursor = BellCursor.read(context.cursor)
+        if cursor.told is not None:  # it was stored after all that it speaks of was
+            confirm_reports(database, names, until=datetime.fromisoformat(cursor.told))
+        self.ghosts.report(context, database)
+        silent = cursor.rung_within(RING_S, now=database.now().timestamp())
+        ring = self._watch(context, Inbox(database), silent)
+        events, receipt = untold_events(SqlStore(database), names)
         now = database.now().timestamp()
-        if 0 <= now - _last_ring(context.cursor) < RING_S:
-            return dg.SkipReason(f"Messages are due; the bell was rung less than {RING_S} s ago.")
-        if _is_queued(context.instance, names.inbox_job):
-            return dg.SkipReason(f"Messages are due; a run of {names.inbox_job} waits in Dagster's queue.")
-        # The key guards a tick that dies before its cursor is stored; it names a time, never a message.
-        request = dg.RunRequest(run_key=f"{job.name}:{int(now) // RING_S}", tags={TRIGGER_TAG: Trigger.WEBHOOK.value})
-        return dg.SensorResult(run_requests=[request], cursor=str(now))
+        # The keys guard a tick that dies before its cursor is stored; they name a time, never a message.
+        requests = [
+            dg.RunRequest(
+                job_name=SyncNames(name).inbox_job,
+                run_key=f"{name}:{int(now) // RING_S}",
+                tags={TRIGGER_TAG: Trigger.WEBHOOK.value},
+            )
+            for name in ring
+        ]
+        reason = None if requests else _reason(events, silent)
+        after = cursor.after(ring, told=receipt, now=now, keep_s=RING_S)
+        return dg.SensorResult(run_requests=requests, skip_reason=reason, asset_events=events, cursor=after.text())
 
-    return doorbell
+    def _watch(self, context: dg.SensorEvaluationContext, inbox: Inbox, silent: Iterable[str]) -> list[str]:
+        """Return the jobs to ring for, as soon as there is one; none, if the time ran out before."""
+        waiting = {job.name for job in self.jobs} - set(silent)
+        inline = {job.name for job in self.jobs if job.delivery == Delivery.INLINE}
+        monotonic = self.pulse.monotonic
+        give_up = monotonic() + self._poll_s(context.instance)
+        order_at = monotonic()
+        while True:
+            if self.worker is not None and inline and monotonic() >= order_at:
+                self.worker.order(sorted(inline), _ORDER_S)
+                order_at = monotonic() + _ORDER_EVERY_S
+            due = waiting.intersection(inbox.unattended_jobs())
+            if due & inline:
+                due -= inline - set(inbox.unattended_jobs(waiting_s=INLINE_PATIENCE_S))
+            queued = {name for name in due if _is_queued(context.instance, SyncNames(name).inbox_job)}
+            waiting -= queued
+            if due - queued:
+                return sorted(due - queued)
+            if monotonic() >= give_up:
+                return []
+            self.pulse.sleep(_LOOK_S)
+
+    def _poll_s(self, instance: dg.DagsterInstance) -> float:
+        if self.pulse.poll_s is not None:
+            return self.pulse.poll_s
+        settings = instance.get_sensor_settings() or {}
+        return poll_seconds(self.sensors, use_threads=bool(settings.get("use_threads")))
 
 
-def wait_for_work(
-    inbox: Inbox,
-    job_name: str,
-    *,
-    poll_s: float,
-    monotonic: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> bool:
-    """Watch the queue until messages are due that no drain attends to; False if the time ran out before."""
-    give_up = monotonic() + poll_s
-    while True:
-        if inbox.has_due(job_name) and not is_attended(inbox.database, job_name):
-            return True
-        if monotonic() >= give_up:
-            return False
-        sleep(_LOOK_S)
-
-
-def _last_ring(cursor: str | None) -> float:
-    """Return when the bell was rung last, in Unix seconds; 0 where a person has edited the cursor."""
-    try:
-        return float(cursor or 0)
-    except ValueError:
-        return 0.0
+def _reason(events: AssetEvents, silent: Iterable[str]) -> str:
+    if events:
+        assets = {event.asset_key.to_user_string() for event in events}
+        return f"No run is needed; told of messages that were applied for {', '.join(sorted(assets))}."
+    if silent:
+        return f"No other message is due; the bell was rung less than {RING_S} s ago for {', '.join(sorted(silent))}."
+    return "No message is due that nobody attends to."
 
 
 def _is_queued(instance: dg.DagsterInstance, job_name: str) -> bool:

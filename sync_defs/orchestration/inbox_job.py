@@ -1,9 +1,9 @@
 """The Dagster job that applies waiting webhook messages until none is due, and tells the asset about it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import dagster as dg
 
@@ -12,15 +12,20 @@ from sync_defs.inbox.attendance import attending
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.job import Job
 from sync_defs.orchestration.failures import told_plainly
-from sync_defs.orchestration.metadata import check_metadata, drain_metadata, drain_summary, items_table
-from sync_defs.orchestration.names import CHECK_NAME, DATABASE_KEY, HANDOFF_KEY, MAX_RUNTIME_TAG, SyncNames
-from sync_defs.orchestration.stages import MOST_OPEN
-from sync_defs.results import Action
-from sync_defs.store import Database, SqlStore, open_rejects
+from sync_defs.orchestration.ghosts import sign_of_life
+from sync_defs.orchestration.inbox_check import inbox_evaluation
+from sync_defs.orchestration.metadata import drain_summary
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, MAX_RUNTIME_TAG, SyncNames
+from sync_defs.orchestration.telling import TELL_S, AssetEvent, drain_events
+from sync_defs.store import Database, SqlStore
+from sync_defs.store.reports import confirm_told
 
 MAX_RUNTIME_S: Final = 3600
 """A drain ends after 15 minutes by itself; one that does not is gone."""
-_BURST = DrainOptions(linger_s=1.0, max_s=15.0)
+OTHERS_WAIT_S: Final = 5.0
+"""How long a message of another job has waited when a run makes room: longer than a run takes to start."""
+OTHERS_EVERY_S: Final = 1.0
+_BURST = DrainOptions(linger_s=1.0, max_s=15.0, report_after_s=TELL_S)
 """What one report covers: messages that come within a second of each other, and at most 15 seconds of them."""
 
 
@@ -37,27 +42,36 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
 
 
-def inbox_job(job: Job, *, pace: Pace | None = None) -> dg.JobDefinition:
+def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = None) -> dg.JobDefinition:
     """Return the job of one op that drains a sync job's inbox.
 
     What it applies is a materialization of the sync job's asset, so that what depends on the asset is told.
+
+    Args:
+        job: whose messages are applied.
+        others: the names of jobs whose messages are applied in runs too, and wait where all places of runs are taken.
+        pace: how long a run stays.
     """
     names = SyncNames(job.name)
+    asked = job.items_resource_names if job.refetch else frozenset[str]()
 
     @dg.op(
         name=f"{job.name}_drain",
         description="Claim due messages and apply them, row, history and acknowledgement in one transaction.",
-        required_resource_keys={DATABASE_KEY},
+        required_resource_keys={DATABASE_KEY, *asked},
         out=dg.Out(dg.Nothing, io_manager_key=HANDOFF_KEY),
     )
     def drain_inbox(context: dg.OpExecutionContext) -> None:
         database: Database = getattr(context.resources, DATABASE_KEY)
         store = SqlStore(database)
+        resources = {name: getattr(context.resources, name) for name in asked}
         with told_plainly(job.name):
             database.ensure_ready()
-            with attending(database, job.name, token=context.run_id):
-                for results in bursts(job, store, run_id=context.run_id, pace=pace or Pace()):
+            stay = pace or Pace()
+            with sign_of_life(database, context.run_id), attending(database, job.name, token=context.run_id):
+                for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
                     _report(context, store, results)
+            _log(context, inbox_evaluation(Inbox(database), job.name))
 
     @dg.job(
         name=names.inbox_job,
@@ -71,15 +85,30 @@ def inbox_job(job: Job, *, pace: Pace | None = None) -> dg.JobDefinition:
     return run_inbox
 
 
-def bursts(job: Job, store: SqlStore, *, run_id: str, pace: Pace) -> Iterator[DrainResults]:
-    """Drain whatever is due, and yield the account of each burst of messages; end once none has come for a while."""
+def bursts(
+    job: Job,
+    store: SqlStore,
+    *,
+    others: Collection[str] = (),
+    run_id: str,
+    pace: Pace,
+    resources: Mapping[str, object] | None = None,
+) -> Iterator[DrainResults]:
+    """Drain whatever is due, and yield the account of each burst of messages.
+
+    It ends once none has come for a while, and earlier where others wait: a run that stays takes a place from them.
+    """
     inbox = Inbox(store.database)
-    started = idle_since = pace.monotonic()
+    started = idle_since = looked_at = pace.monotonic()
     number = 0
     while pace.monotonic() - started < pace.stay_s:
+        if pace.monotonic() - looked_at >= OTHERS_EVERY_S:
+            looked_at = pace.monotonic()
+            if not set(others).isdisjoint(inbox.unattended_jobs(waiting_s=OTHERS_WAIT_S)):
+                break
         if inbox.has_due(job.name):
             number += 1
-            yield drain(job, store, inbox, run_id=f"{run_id}.{number}", options=pace.burst)
+            yield drain(job, store, inbox, run_id=f"{run_id}.{number}", options=pace.burst, resources=resources)
             idle_since = pace.monotonic()
         elif pace.monotonic() - idle_since >= pace.linger_s:
             break
@@ -89,29 +118,10 @@ def bursts(job: Job, store: SqlStore, *, run_id: str, pace: Pace) -> Iterator[Dr
 
 def _report(context: dg.OpExecutionContext, store: SqlStore, results: DrainResults) -> None:
     context.log.info(drain_summary(results))
-    if results.applied:
-        metadata = drain_metadata(results, row_count=_row_count(store, results))
-        context.log_event(dg.AssetMaterialization(results.name, metadata=metadata))
-    if results.applied or results.errors:
-        context.log_event(cast("dg.AssetMaterialization", _check(store, results)))  # accepted, though not in the type
+    for event in drain_events(store, results):
+        _log(context, event)
+    confirm_told(store.database, results.run_ids)
 
 
-def _check(store: SqlStore, results: DrainResults) -> dg.AssetCheckEvaluation:
-    still_open = len(open_rejects(store.database, results.name, limit=MOST_OPEN))
-    rejected = results.retried + results.dead
-    refused = [item for item in results.items if item.action is Action.REJECTED]
-    metadata: dict[str, Any] = check_metadata(
-        rejected=rejected, still_open=still_open, table=items_table(refused) if refused else None
-    )
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(results.name),
-        check_name=CHECK_NAME,
-        passed=rejected == 0 and still_open == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={key: dg.MetadataValue.int(v) if isinstance(v, int) else v for key, v in metadata.items()},
-    )
-
-
-def _row_count(store: SqlStore, results: DrainResults) -> int | None:
-    newest = store.recent_results(results.name, limit=1)
-    return newest[0].row_count if newest else None
+def _log(context: dg.OpExecutionContext, event: AssetEvent) -> None:
+    context.log_event(cast("dg.AssetMaterialization", event))  # a check is accepted too, though not in the type

@@ -6,10 +6,11 @@ from typing import Any, Final
 import dagster as dg
 from sqlalchemy import Column, Table
 
+from sync_defs.inbox import Counts, QueuedMessage
 from sync_defs.inbox.drain import DrainResults
 from sync_defs.job import Job, SyncJob, TableSync
 from sync_defs.policies import OnMissing
-from sync_defs.results import Action, ItemResult, SyncResults, Trigger
+from sync_defs.results import Action, ItemResult, SyncResults
 
 PREFIX: Final = "sync_defs/"
 TABLE_ROWS: Final = 100
@@ -41,6 +42,7 @@ def results_metadata(results: SyncResults) -> Metadata:
         f"{PREFIX}duration_ms": results.duration_ms,
         f"{PREFIX}rows_per_second": results.rows_per_second,
         **_optional(results, ("withheld_reason", "cursor_before", "cursor_after")),
+        **({f"{PREFIX}not_in_source": absent_table(results)} if results.not_in_source else {}),
         f"{PREFIX}fetch": _extent(results),
         f"{PREFIX}trigger": results.trigger.value,
         f"{PREFIX}run_id": results.run_id,
@@ -56,20 +58,23 @@ def drain_summary(results: DrainResults) -> str:
     notes = [f"{line} = {' + '.join(parts)}" if parts else line]
     notes += [f"{results.retried} failed attempts, to be repeated"] if results.retried else []
     notes += [f"{results.dead} given up as dead letters"] if results.dead else []
+    other = results.rejected - results.retried - results.dead
+    notes += [f"{other} rejected"] if other else []
     return "; ".join(notes)
 
 
 def drain_metadata(results: DrainResults, *, row_count: int | None) -> Metadata:
     """Return what a drain did, under the keys that a run of the asset uses."""
     duration = results.completed_at - results.started_at
+    is_sorted = results.rejected == results.retried + results.dead
     return {
         f"{PREFIX}summary": drain_summary(results),
         **({"dagster/row_count": row_count} if row_count is not None else {}),
         **{PREFIX + action.value: results.actions.get(action, 0) for action in Action},
-        f"{PREFIX}retried": results.retried,
-        f"{PREFIX}dead": results.dead,
+        **({f"{PREFIX}retried": results.retried, f"{PREFIX}dead": results.dead} if is_sorted else {}),
+        f"{PREFIX}transactions": results.transactions,
         f"{PREFIX}duration_ms": int(duration.total_seconds() * 1000),
-        f"{PREFIX}trigger": Trigger.WEBHOOK.value,
+        f"{PREFIX}trigger": results.trigger.value,
         f"{PREFIX}run_id": results.run_id,
         f"{PREFIX}items": items_table(results.items),
     }
@@ -79,6 +84,44 @@ def check_metadata(*, rejected: int, still_open: int, table: dg.TableMetadataVal
     """Return what the check says: the records rejected just now, and those that wait for retry in all."""
     counts = {f"{PREFIX}rejected": rejected, f"{PREFIX}open_rejects": still_open}
     return counts if table is None else {**counts, f"{PREFIX}rejected_records": table}
+
+
+def inbox_metadata(counts: Counts, dead: Sequence[QueuedMessage]) -> Metadata:
+    """Return what the check of an inbox says: how many messages are dead and how many wait, and which are dead."""
+    waiting = counts.ready + counts.leased + counts.later
+    return {
+        f"{PREFIX}dead": dg.MetadataValue.int(counts.dead),
+        f"{PREFIX}waiting": dg.MetadataValue.int(waiting),
+        f"{PREFIX}oldest_due_age_s": dg.MetadataValue.float(counts.oldest_due_age_s),
+        **({f"{PREFIX}dead_messages": messages_table(dead)} if dead else {}),
+    }
+
+
+def messages_table(messages: Sequence[QueuedMessage]) -> dg.TableMetadataValue:
+    """Return queue rows without their payloads; one without an external id is named by its message's."""
+    rows = [
+        [
+            message.job,
+            message.external_id or "",
+            message.message_id or "",
+            message.state.value,
+            message.code or "",
+            message.error or "",
+            str(message.attempts),
+            message.received_at.isoformat(timespec="seconds"),
+        ]
+        for message in messages
+    ]
+    return _table(("job", "external_id", "message_id", "state", "code", "reason", "attempts", "received"), rows)
+
+
+def depth_table(depth: Mapping[str, Counts]) -> dg.TableMetadataValue:
+    """Return how many messages stand where, a row for each job."""
+    rows = [
+        [job, *map(str, (found.ready, found.leased, found.later, found.dead)), f"{found.oldest_due_age_s:.0f}"]
+        for job, found in depth.items()
+    ]
+    return _table(("job", "ready", "claimed", "later", "dead", "oldest_ready_age_s"), rows)
 
 
 def rejects_table(results: SyncResults) -> dg.TableMetadataValue:
@@ -97,6 +140,11 @@ def changes_table(results: SyncResults) -> dg.TableMetadataValue:
         for column, (old, new) in sample.changes.items()
     ]
     return _table(("external_id", "column", "old", "new"), rows)
+
+
+def absent_table(results: SyncResults) -> dg.TableMetadataValue:
+    """Return the first chosen ids that the source does not have."""
+    return _table(("external_id",), [[external_id] for external_id in results.ids_not_in_source])
 
 
 def items_table(items: Iterable[ItemResult]) -> dg.TableMetadataValue:

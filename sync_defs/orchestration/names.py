@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from typing import Final
 
 CHECK_NAME: Final = "no_rejected_records"
+INBOX_CHECK_NAME: Final = "inbox_has_no_dead_messages"
 DATABASE_KEY: Final = "sync_database"
 """Resource key of the database; not `database`, which a job's own fetch may want to call a source."""
 HANDOFF_KEY: Final = "sync_handoff"
 TRIGGER_TAG: Final = "sync_defs/trigger"
 MAX_RUNTIME_TAG: Final = "dagster/max_runtime"
+# None of these can follow from a sync job's name: see `SyncNames`.
+PRUNE_JOB: Final = "prune_bookkeeping"
+PRUNE_SCHEDULE: Final = "prune_bookkeeping_daily"
+INBOX_SHOW_JOB: Final = "inbox_show"
+INBOX_CHECK_JOB: Final = "check_inboxes"
 _RUN_ID_CHARS: Final = 64
 
 
@@ -49,6 +55,11 @@ class SyncNames:
     def check_output(self) -> str:
         """Return the output under which Dagster expects the check's result."""
         return f"{self.asset}_{CHECK_NAME}"
+
+
+def settle_job(decision: str) -> str:
+    """Return the name of the Dagster job that retries or discards dead messages."""
+    return f"inbox_{decision}"
 
 
 def sync_run_id(dagster_run_id: str, job_name: str) -> str:

@@ -1,6 +1,7 @@
 """The three ops of an asset: fetch, diff, upsert. Each can be retried, or run in another process, from a handle."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
 from sync_defs.orchestration.config import LAUNCHPAD, request_for
 from sync_defs.orchestration.failures import told_plainly
+from sync_defs.orchestration.ghosts import sign_of_life
 from sync_defs.orchestration.metadata import check_metadata, rejects_table, results_metadata
 from sync_defs.orchestration.names import (
     CHECK_NAME,
@@ -22,13 +24,12 @@ from sync_defs.orchestration.names import (
     sync_run_id,
 )
 from sync_defs.orchestration.progress import LogProgress
+from sync_defs.orchestration.telling import MOST_OPEN
 from sync_defs.results import RunStatus, SampledChange, SyncResults, Trigger
-from sync_defs.store import SqlStore, open_rejects
+from sync_defs.store import Database, SqlStore, open_rejects
 
 LEASE_WAIT_S: Final = 75.0
 """Longer than a killed run's lease lives, so that the next run gets it."""
-MOST_OPEN: Final = 1_000
-"""Open rejects are counted no further."""
 
 
 def fetch_op(job: Job) -> dg.OpDefinition:
@@ -53,7 +54,8 @@ def fetch_op(job: Job) -> dg.OpDefinition:
                 holder=f"Dagster run {context.run_id}",
             )
             resources = {name: getattr(context.resources, name) for name in job.resource_names}
-            handle = engine.fetch(job, _store(context), request, resources=resources, observer=LogProgress(context.log))
+            with _ready_store(context) as store:
+                handle = engine.fetch(job, store, request, resources=resources, observer=LogProgress(context.log))
         return handle.to_dict()
 
     return fetch
@@ -73,9 +75,10 @@ def diff_op(job: Job) -> dg.OpDefinition:
     )
     def diff(context: dg.OpExecutionContext, staged: dict) -> dict:
         with told_plainly(job.name):
-            handle, store = StageHandle.from_dict(staged), _store(context)
-            _require_stage(store, handle)
-            counts = engine.diff(job, store, handle, observer=LogProgress(context.log))
+            handle = StageHandle.from_dict(staged)
+            with _ready_store(context) as store:
+                _require_stage(store, handle)
+                counts = engine.diff(job, store, handle, observer=LogProgress(context.log))
         return {"handle": staged, "samples": [asdict(sample) for sample in counts.samples]}
 
     return diff
@@ -103,11 +106,12 @@ def upsert_op(job: Job) -> dg.OpDefinition:
     )
     def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
         with told_plainly(job.name):
-            handle, store = StageHandle.from_dict(diffed["handle"]), _store(context)
-            _require_stage(store, handle)
+            handle = StageHandle.from_dict(diffed["handle"])
             samples = [_sample(plain) for plain in diffed["samples"]]
-            results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
-            still_open = len(open_rejects(store.database, job.name, limit=MOST_OPEN))
+            with _ready_store(context) as store:
+                _require_stage(store, handle)
+                results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
+                still_open = len(open_rejects(store.database, job.name, limit=MOST_OPEN))
         getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
         if results.dry_run:
             context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results)))
@@ -130,8 +134,13 @@ def rejects_check(asset: str, results: SyncResults, *, still_open: int) -> dg.As
     )
 
 
-def _store(context: dg.OpExecutionContext) -> SqlStore:
-    return SqlStore(getattr(context.resources, DATABASE_KEY))
+@contextmanager
+def _ready_store(context: dg.OpExecutionContext) -> Generator[SqlStore]:
+    """Give the store for an op, and show meanwhile that the run is at work."""
+    database: Database = getattr(context.resources, DATABASE_KEY)
+    database.ensure_ready()
+    with sign_of_life(database, context.run_id):
+        yield SqlStore(database)
 
 
 def _trigger(tags: Mapping[str, str]) -> Trigger:

@@ -1,8 +1,9 @@
 """The receiver: an ASGI app that verifies a webhook, stores it, and only then answers 202.
 
-What is refused, in this order, so that little is done for strangers: unknown route, method, duplicate headers,
-framing and size, encoding and media type, size again while the body comes in, signature and age. What is signed but
-unusable is stored as a dead letter and answered 202, since senders give up on an endpoint that answers 4xx.
+What is refused, in this order, so that little is done for strangers: unknown route, method, too much under way,
+duplicate headers, framing and size, encoding and media type, size again while the body comes in, signature and age,
+and too many messages. What is signed but unusable is stored as a dead letter and answered 202, since senders give up on
+an endpoint that answers 4xx.
 """
 
 import logging
@@ -14,23 +15,23 @@ from typing import cast
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from sync_defs.errors import ConfigurationError, DatabaseNotReadyError
-from sync_defs.inbox import EnqueueResult, EnqueueStatus, Inbox, read_message
+from sync_defs.inbox import Inbox
 from sync_defs.job import Job
 from sync_defs.policies import Webhook
-from sync_defs.receiver.intake import Refused, check_headers, read_body
+from sync_defs.receiver.deliveries import Deliveries, Source, refusal
+from sync_defs.receiver.health import Health
+from sync_defs.receiver.intake import Refused
+from sync_defs.receiver.limits import Limits
 from sync_defs.receiver.secrets import secret_variables, webhook_secrets
 from sync_defs.receiver.signatures import UnsignedVerifier, Verifier, verifier_for
-from sync_defs.store.database import REVISION, Clock, Database, utc_now
+from sync_defs.store.database import Clock, Database, utc_now
 
 logger = logging.getLogger("sync_defs.receiver")
-
-RETRY_AFTER_S = 10
 
 
 def create_app(
@@ -40,10 +41,12 @@ def create_app(
     secrets: Callable[[Job], list[str]] | None = None,
     clock: Clock = utc_now,
     insecure: bool = False,
+    limits: Limits | None = None,
 ) -> Starlette:
-    """Return the ASGI app: `POST /webhooks/{job}`, `GET /healthz`, `GET /readyz`.
+    """Return the ASGI app: `POST /webhooks/{job}`, `GET /healthz`, `GET /readyz`, `GET /metrics`.
 
-    At start it checks the database; one that cannot be reached yet is waited for with 503.
+    At start it checks the database; one that cannot be reached yet is waited for with 503. It may be mounted in
+    another app, which need not run its lifespan: the check then comes with the first message.
 
     Args:
         jobs: those with `webhook=None` get no route.
@@ -51,107 +54,44 @@ def create_app(
         secrets: returns a job's live secrets; default: from the environment, now.
         clock: what timestamps are held against.
         insecure: take messages for jobs without secrets unsigned, instead of refusing to start.
+        limits: how much it takes on at once.
 
     Raises:
         ConfigurationError: a job has no secret, or a bad one; names the job and the variable.
     """
-    routes: dict[str, tuple[Job, Verifier]] = {}
+    sources: dict[str, Source] = {}
     for job in _jobs(jobs):
         if job.webhook is not None:
             live = secrets(job) if secrets else webhook_secrets(job, os.environ)
-            routes[job.name] = (job, _verifier(job, job.webhook, live, insecure=insecure))
-    health = _Health(database)
-    app = Starlette(
-        routes=[
-            Route("/webhooks/{job}", _Webhooks(routes, Inbox(database), clock), name="webhooks"),
-            Route("/healthz", health.alive, name="healthz"),
-            Route("/readyz", health.ready, name="readyz"),
-        ],
-        exception_handlers={HTTPException: _http_error},
-        lifespan=health.lifespan,
-    )
-    app.router.redirect_slashes = False
-    return app
-
-
-class _Webhooks:
-    """The endpoint of all jobs; an ASGI app, so that it sees every method."""
-
-    def __init__(self, routes: Mapping[str, tuple[Job, Verifier]], inbox: Inbox, clock: Clock) -> None:
-        self._routes = routes
-        self._inbox = inbox
-        self._clock = clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one delivery."""
-        request = Request(scope, receive)
-        try:
-            response = await self._answer(request)
-        except Refused as refused:
-            response = _refusal(refused)
-        except ClientDisconnect:
-            logger.debug("the sender went away before the body was complete")
-            return
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Request) -> Response:
-        route = self._routes.get(request.path_params["job"])
-        if route is None:
-            raise Refused(404, "not_found", "there is no such route")
-        if request.method != "POST":
-            raise Refused(405, "method_not_allowed", "use POST", headers={"Allow": "POST"})
-        job, verifier = route
-        check_headers(request.headers, once=verifier.headers)
-        body = await read_body(request)
-        message_id = verifier.verify(request.headers, body, now=self._clock())
-        if message_id is None:
-            raise Refused(401, "unauthorized", "the message is not signed by a key that counts here")
-        result = await run_in_threadpool(self._store, job, message_id, body)
-        code = f"{result.status}:{result.code}" if result.status is EnqueueStatus.QUARANTINED else result.status
-        return JSONResponse({"status": result.status, "code": code}, status_code=202)
-
-    def _store(self, job: Job, message_id: str, body: bytes) -> EnqueueResult:
-        message = read_message(job, message_id=message_id, body=body, now=self._clock())
-        try:
-            result = self._inbox.enqueue(message)
-        except Exception as error:  # noqa: BLE001 - whatever kept it from being stored, the sender must hear so
-            reason = type(error).__name__  # not its text nor its traceback, which may hold values
-            logger.warning("job %s: message %s was not stored: %s", job.name, message_id, reason)
-            raise Refused(503, "unavailable", "the message was not stored; send it again later") from None
-        if result.dead:
-            logger.warning("job %s: message %s kept as a dead letter: %s", job.name, message_id, result.code)
-        return result
-
-
-class _Health:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+            verifier = _verifier(job, job.webhook, live, insecure=insecure)
+            sources[job.name] = Source(job=job, webhook=job.webhook, verifier=verifier)
+    inbox = Inbox(database)
+    deliveries = Deliveries(sources, inbox=inbox, clock=clock, limits=limits or Limits())
+    health = Health(inbox, deliveries.metrics, under_way=lambda: deliveries.under_way)
 
     @asynccontextmanager
-    async def lifespan(self, app: Starlette) -> AsyncGenerator[None]:
-        """Refuse to start on tables that do not fit; a database that is down may come later."""
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         try:
-            await run_in_threadpool(self._database.ensure_ready)
+            await run_in_threadpool(database.ensure_ready)
         except DatabaseNotReadyError as error:
             if error.code != "database_unreachable":
                 raise
             logger.warning("%s", error)
         yield
+        await run_in_threadpool(deliveries.close)
 
-    async def alive(self, request: Request) -> Response:
-        """Answer as long as the process does."""
-        return JSONResponse({"status": "ok"})
-
-    async def ready(self, request: Request) -> Response:
-        """Tell whether messages can be stored."""
-        try:
-            revision = await run_in_threadpool(self._database.revision)
-        except Exception as error:  # noqa: BLE001 - not reachable, whatever the driver calls it
-            logger.warning("not ready: %s", type(error).__name__)
-            return _refusal(Refused(503, "database_unreachable", "the database cannot be used"))
-        if revision != REVISION:
-            return _refusal(Refused(503, "database_not_ready", "the database needs a migration"))
-        return JSONResponse({"status": "ready"})
+    app = Starlette(
+        routes=[
+            Route("/webhooks/{job}", deliveries, name="webhooks"),
+            Route("/healthz", health.alive, name="healthz"),
+            Route("/readyz", health.ready, name="readyz"),
+            Route("/metrics", health.measure, name="metrics"),
+        ],
+        exception_handlers={HTTPException: _http_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _jobs(jobs: Mapping[str, Job] | Iterable[Job]) -> Iterable[Job]:
@@ -177,13 +117,5 @@ async def _http_error(_: Request, error: Exception) -> Response:
     status = cast("HTTPException", error).status_code
     known = {404: ("not_found", "there is no such route"), 405: ("method_not_allowed", "the method is not allowed")}
     code, message = known.get(status, ("http_error", "the request cannot be answered"))
-    headers = cast("HTTPException", error).headers
-    return _refusal(Refused(status, code, message, headers=headers))
-
-
-def _refusal(refused: Refused) -> Response:
-    headers = dict(refused.headers)
-    if refused.status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    body = {"status": "refused", "code": refused.code, "message": refused.message}
-    return JSONResponse(body, status_code=refused.status, headers=headers)
+    headers = dict(cast("HTTPException", error).headers or {}) | {"Connection": "close"}
+    return refusal(Refused(status, code, message, headers=headers))

@@ -1,8 +1,8 @@
 """The SQL side: the database, its dialects, stages, targets and bookkeeping.
 
 Reading order: `schema`, `database`, `dialects`, `coerce`, `mapping`, `staging`, `statements`, `narrow`,
-`table_writer`, `session_watch`, `callback_writer`, `rejects`, `runs`, `store`. Imports the engine's ports, never
-Dagster; pandas only in `frames`.
+`table_writer`, `session_watch`, `callback_writer`, `rejects`, `renewal`, `runs`, `reports`, `presence`, `retention`,
+`store`. Imports the engine's ports, never Dagster; pandas only in `frames`.
 """
 
 from sync_defs.store.database import Database

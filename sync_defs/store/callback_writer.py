@@ -1,31 +1,34 @@
-"""The writer of callback jobs: record by record, each in a savepoint, one transaction for a chunk."""
+"""The writer of callback jobs: one transaction for a chunk of records, each of which undoes itself alone."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from sync_defs.engine.ports import ChangeCounts, Run, Writer
+from sync_defs.engine.ports import ChangeCounts, Run, StageHandle, Writer
 from sync_defs.errors import RecordError, SyncError
 from sync_defs.job import SyncJob
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action, Outcome, SampledChange, SyncResults
 from sync_defs.store import schema
-from sync_defs.store.coerce import canonical, decode_record
+from sync_defs.store.callback_calls import CHUNK, RecordCalls, Rows, in_chunks
 from sync_defs.store.database import Database
-from sync_defs.store.mapping import reviver
-from sync_defs.store.rejects import settle_rejects
+from sync_defs.store.isolation import Done, Isolation
+from sync_defs.store.mapping import RecordShaper
+from sync_defs.store.rejects import Versions, settle_rejects, version_of_text
 from sync_defs.store.runs import check_lease, finish_run, lock_writing
 from sync_defs.store.session_watch import SessionWatch, shown_changes
-from sync_defs.store.staging import item_error, reject, stage_counts, staged_errors
+from sync_defs.store.staging import MISSING, item_error, reject_all, stage_counts, staged_errors
+from sync_defs.store.state_header import forget
 
-CHUNK = 500
-_DONE = (Outcome.CREATED, Outcome.UPDATED)
+_LOGGED = (Action.CREATED, Action.UPDATED, Action.DELETED, Action.MARKED)
+T = TypeVar("T")
 
 
 class CallbackWriter(Writer):
@@ -42,8 +45,7 @@ class CallbackWriter(Writer):
         job: "SyncJob[Any, Any]",
         database: Database,
         run: Run,
-        *,
-        is_complete: bool,
+        handle: StageHandle,
     ) -> None:
         """Work on one connection, whose transaction the caller opened and ends."""
         self._connection = connection
@@ -51,10 +53,14 @@ class CallbackWriter(Writer):
         self._job = job
         self._database = database
         self._run = run
-        self._is_complete = is_complete
+        self._handle = handle
+        self._is_complete = handle.is_complete
+        self._keeps_state = handle.has_prints and not run.dry_run and not run.is_item
         self._session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
-        self._watch = SessionWatch(self._session, connection)
-        self._revive = reviver(job)
+        self._watch = SessionWatch(self._session, connection, keeps_time_zones=database.dialect.keeps_time_zones)
+        self._version_of_text = partial(version_of_text, RecordShaper(job, database))
+        self._calls = RecordCalls(job, self._session, self._version_of_text)
+        self._isolation = Isolation(connection, self._session, self._watch, self._reason)
         self._counts = ChangeCounts()
         self._missing: list[str] = []
         self._tally = Counter[str]()
@@ -62,16 +68,18 @@ class CallbackWriter(Writer):
         self._sampled = frozenset({Action.UPDATED})
         self._sample_size = job.sample_size
         self._history: list[dict[str, Any]] = []
+        self._has_written = False
 
     def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
         """See `Writer`."""
         if not self._is_complete or self._job.missing_policy.action is MissingAction.KEEP:
             return
         rows = 0
-        for ids in _chunks(self._job.local_external_ids(self._session)):
+        for ids in in_chunks(self._job.local_external_ids(self._session)):
             rows += len(ids)
-            seen = self._seen(ids)
-            self._missing += [external_id for external_id in ids if external_id not in seen]
+            if not self._handle.is_sifted or self._handle.missing:
+                absent = self._absent(ids)
+                self._missing += [external_id for external_id in ids if external_id in absent]
         self._session.commit()  # ends its savepoint, so that the records' own ones are not inside it
         self._counts.missing = len(self._missing)
         self._counts.row_count = rows
@@ -87,7 +95,11 @@ class CallbackWriter(Writer):
 
     def write(self, progress: Callable[[int], None]) -> None:
         """See `Writer`."""
-        for ids in _chunks(self._missing):
+        if self._keeps_state:
+            from sync_defs.store.known_callbacks import doubt  # numpy: not for what only takes in messages
+
+            doubt(self._connection, self._stage, self._job, self._run, self._handle)
+        for ids in in_chunks(self._missing):
             self._remove_missing(ids)
             self._end_chunk()
         done = 0
@@ -117,21 +129,38 @@ class CallbackWriter(Writer):
         settle_rejects(
             self._connection,
             self._stage,
-            job=self._run.job_name,
-            run_id=self._run.run_id,
-            now=self._database.now(),
+            self._run,
+            Versions(
+                column=self._stage.c.record,
+                of_landed=lambda text: self._version_of_text(text) if text is not None else None,
+                of_kept=self._version_of_text,
+            ),
+            database=self._database,
             is_complete=self._is_complete,
         )
+        if self._keeps_state:
+            from sync_defs.store.known_callbacks import remember
+
+            remember(self._connection, self._database.dialect, self._stage, self._job, self._run, self._handle)
         finish_run(self._connection, results, cursor_after)
 
     def close(self) -> None:
         """Let the session go; the transaction stays with the caller."""
         self._session.close()
 
-    def _seen(self, ids: Sequence[str]) -> set[str]:
+    def _absent(self, ids: Sequence[str]) -> set[str]:
+        """Return those of a chunk of ids that a complete fetch lacked, and that no message changed since."""
         s = self._stage
-        fetched = select(s.c.external_id).where(s.c.external_id.in_(ids), ~s.c.is_deletion)
-        return set(self._connection.execute(fetched).scalars()) | self._touched(ids)
+        seen = set(
+            self._connection.execute(
+                select(s.c.external_id).where(s.c.external_id.in_(ids), ~s.c.is_deletion)
+            ).scalars()
+        )
+        lacked = set(ids)
+        if self._handle.is_sifted:
+            listed = select(s.c.external_id).where(s.c.external_id.in_(ids), s.c.action == MISSING)
+            lacked = set(self._connection.execute(listed).scalars())
+        return lacked - seen - self._touched(ids)
 
     def _next_chunk(self, after: int) -> Sequence[Any]:
         s = self._stage
@@ -145,17 +174,30 @@ class CallbackWriter(Writer):
     def _write_chunk(self, rows: Sequence[Any]) -> None:
         ids = [row.external_id for row in rows]
         touched = set[str]() if self._run.is_item else self._touched(ids)
-        locals_ = self._find(ids)
-        found: list[dict[str, Any]] = []
-        for row in rows:
-            outcome: str = Outcome.STALE
-            if row.external_id not in touched:
-                outcome = self._one(row, locals_)
-            self._tally[str(outcome)] += 1
-            if outcome != Outcome.REJECTED:
-                found.append({"at": row.seq, "to": str(outcome)})
+        stale = [row for row in rows if row.external_id in touched]
+        rows = [row for row in rows if row.external_id not in touched]
+        deletes = any(row.is_deletion for row in rows)
+        found = [{"at": row.seq, "to": Outcome.STALE.value} for row in stale]
+        refused: list[tuple[int, RecordError]] = []
+        for row, done in self._run_all(rows, self._calls.apply, ids, deletes=deletes):
+            self._tally[done.outcome] += 1
+            if done.error is not None:
+                refused.append((row.seq, done.error))
+            else:
+                found.append({"at": row.seq, "to": str(done.outcome)})
+                self._log(row.external_id, done)
+        self._tally[Outcome.STALE] += len(stale)
+        reject_all(self._connection, self._stage, refused)
         if found:
             self._mark(found)
+
+    def _run_all(
+        self, items: Sequence[T], act: Callable[[T, Rows | None], str], ids: Sequence[str], *, deletes: bool
+    ) -> Iterator[tuple[T, Done]]:
+        """Run items whose rows are looked up at once, or one by one where that look-up fails."""
+        rows = self._find(ids)
+        done = self._isolation.run(items, lambda item: act(item, rows), together=rows is not None, deletes=deletes)
+        return zip(items, done, strict=True)
 
     def _mark(self, found: list[dict[str, Any]]) -> None:
         s = self._stage
@@ -170,104 +212,29 @@ class CallbackWriter(Writer):
         )
         return set(self._connection.execute(statement).scalars())
 
-    def _find(self, ids: Sequence[str]) -> dict[str, Any] | None:
+    def _find(self, ids: Sequence[str]) -> Rows | None:
         """Return the rows of a chunk, or None where the batched look-up fails, to look them up one by one."""
         try:
-            with self._apart():
+            with self._isolation.apart():
                 return dict(self._job.find_local_many(self._session, ids))
         except Exception:  # noqa: BLE001 - user code: a bad id in the batch must not end the sync
             return None
 
-    @contextmanager
-    def _apart(self) -> Generator[None]:
-        """Undo the block alone if it raises, also where a callback has committed or rolled back its session.
-
-        The savepoint is the connection's, out of the session's reach; the session's own one is inside it.
-        """
-        savepoint = self._connection.begin_nested()
-        try:
-            yield
-            self._session.commit()
-        except BaseException:
-            self._session.rollback()
-            savepoint.rollback()
-            raise
-        savepoint.commit()
-
-    def _one(self, row: Any, locals_: dict[str, Any] | None) -> str:
-        self._watch.reset()
-        try:
-            with self._apart():
-                outcome = self._dispatch(row, locals_)
-                self._session.flush()
-                if outcome == Outcome.UPDATED and not self._watch.has_changes:
-                    outcome = Outcome.UNCHANGED
-        except Exception as error:  # noqa: BLE001 - user code: one record's callback must not end the sync
-            reject(self._connection, self._stage, row.seq, self._reason(error))
-            return Outcome.REJECTED
-        self._log(row.external_id, outcome)
-        return outcome
-
-    def _dispatch(self, row: Any, locals_: dict[str, Any] | None) -> str:
-        job, session = self._job, self._session
-        local = job.find_local(session, row.external_id) if locals_ is None else locals_.get(row.external_id)
-        record = self._record(row.record) if row.record is not None else None
-        if local is None:
-            if row.is_deletion:
-                return Outcome.UNCHANGED
-            job.create(session, record)
-            return Outcome.CREATED
-        if record is not None and self._is_older(record, local):
-            return Outcome.STALE
-        if row.is_deletion:
-            return self._remove(local)
-        policy = job.missing_policy
-        if policy.restores and policy.column:
-            setattr(local, policy.column, policy.otherwise)
-        job.update(session, local, record)
-        return Outcome.UPDATED
-
-    def _is_older(self, record: Any, local: Any) -> bool:
-        given, held = canonical(self._job.get_version(record)), canonical(self._job.get_local_version(local))
-        return held is not None and (given is None or given < held)
-
-    def _record(self, text: str) -> Any:
-        return self._revive(decode_record(text))
-
-    def _remove(self, local: Any) -> str:
-        policy = self._job.missing_policy
-        if policy.action is MissingAction.KEEP:
-            return Outcome.SKIPPED
-        if policy.action is MissingAction.DELETE:
-            self._job.delete(self._session, local)
-            return Action.DELETED
-        column = str(policy.column)
-        if getattr(local, column) == policy.value:
-            return Outcome.UNCHANGED
-        setattr(local, column, policy.value)
-        return Action.MARKED
-
     def _remove_missing(self, ids: Sequence[str]) -> None:
-        locals_ = self._find(ids)
-        for external_id in ids:
-            self._watch.reset()
-            try:
-                with self._apart():
-                    local = (
-                        self._job.find_local(self._session, external_id)
-                        if locals_ is None
-                        else locals_.get(external_id)
-                    )
-                    action = self._remove(local) if local is not None else Outcome.UNCHANGED
-                    self._session.flush()
-            except Exception as error:  # noqa: BLE001 - user code and constraints: other deletes go on
-                self._withhold(external_id, self._reason(error))
-                continue
-            if action in (Action.DELETED, Action.MARKED):
-                setattr(self._counts, action, getattr(self._counts, action) + 1)
-                self._log(external_id, action)
+        removed: list[dict[str, str]] = []
+        for external_id, done in self._run_all(ids, self._calls.remove, ids, deletes=True):
+            if done.error is not None:
+                self._withhold(external_id, done.error)
+            elif done.outcome in (Action.DELETED, Action.MARKED):
+                setattr(self._counts, done.outcome, getattr(self._counts, done.outcome) + 1)
+                self._log(external_id, done)
+                removed.append({"of": external_id, "to": str(done.outcome)})
             else:
                 self._counts.missing -= 1
+        if removed and self._handle.is_sifted:
+            s = self._stage
+            listed = update(s).where(s.c.external_id == bindparam("of"), s.c.action == MISSING)
+            self._connection.execute(listed.values(action=bindparam("to")), removed)
 
     def _withhold(self, external_id: str, error: RecordError) -> None:
         self._counts.withheld += 1
@@ -287,12 +254,14 @@ class CallbackWriter(Writer):
             return RecordError(error.message, code=error.code)
         return RecordError(f"a callback raised {type(error).__name__}", code="callback_failed")
 
-    def _log(self, external_id: str, action: str) -> None:
-        if action not in (*_DONE, Action.DELETED, Action.MARKED):
+    def _log(self, external_id: str, done: Done) -> None:
+        if done.outcome not in _LOGGED:
             return
-        shown = shown_changes(self._watch.changes, self._job.masked_fields)
+        self._has_written = True
+        shown = shown_changes(done.changes, self._job.masked_fields)
+        action = Action(done.outcome)
         if action in self._sampled and len(self._counts.samples) < self._sample_size:
-            self._counts.samples.append(SampledChange(external_id=external_id, action=Action(action), changes=shown))
+            self._counts.samples.append(SampledChange(external_id=external_id, action=action, changes=shown))
         if self._job.history or self._run.is_item:
             self._history.append(
                 {
@@ -300,7 +269,7 @@ class CallbackWriter(Writer):
                     "external_id": external_id,
                     "run_id": self._run.run_id,
                     "is_item": self._run.is_item,
-                    "action": str(action),
+                    "action": action.value,
                     "changed_at": self._database.now(),
                     "old_values": json.dumps({name: old for name, (old, _) in shown.items()}),
                     "new_values": json.dumps({name: new for name, (_, new) in shown.items()}),
@@ -312,6 +281,9 @@ class CallbackWriter(Writer):
             self._connection.execute(insert(schema.changes), self._history)
             self._history = []
         self._session.expunge_all()
+        if self._has_written and not self._keeps_state and not self._run.is_item:
+            forget(self._connection, self._job.name)  # what a state says of these rows is no longer so
+            self._has_written = False
         if self._run.dry_run or self._run.is_item:
             return
         self._connection.commit()
@@ -323,75 +295,12 @@ class CallbackWriter(Writer):
         check_lease(self._connection, self._run)
 
 
-def diff_callbacks(connection: Connection, stage: Table, job: "SyncJob[Any, Any]", database: Database) -> ChangeCounts:
-    """Skip earlier duplicates and tell records to create from those to compare; runs no callback that writes."""
-    database.dialect.prepare_stage(connection, stage, ["external_id"])
-    _skip_duplicates(connection, stage, job)
-    session = Session(bind=connection, join_transaction_mode="create_savepoint")
-    pending = select(stage.c.external_id).where(stage.c.action.is_(None), ~stage.c.is_deletion)
-    counts = ChangeCounts(is_exact=False)
-    try:
-        with connection.execute(pending.order_by(stage.c.seq)) as result:
-            ids = list(result.scalars())
-        for chunk in _chunks(ids):
-            with session.begin_nested() as savepoint:
-                found = len(job.find_local_many(session, chunk))
-                savepoint.rollback()
-            counts.unchanged += found
-            counts.created += len(chunk) - found
-    except SyncError:
-        raise
-    except Exception:  # noqa: BLE001 - user code: a bad id in the batch; the upsert judges record by record
-        counts.unchanged, counts.created = 0, 0
-    finally:
-        session.close()
-    found_counts = stage_counts(connection, stage)
-    counts.skipped = found_counts.get(Outcome.SKIPPED.value, 0)
-    counts.rejected = found_counts.get(Outcome.REJECTED.value, 0)
-    return counts
-
-
-def _skip_duplicates(connection: Connection, stage: Table, job: "SyncJob[Any, Any]") -> None:
-    """Skip all but the newest (then last) record of each id."""
-    s = stage.alias("s")
-    several = select(s.c.external_id).where(s.c.action.is_(None)).group_by(s.c.external_id).having(func.count() > 1)
-    rows = connection.execute(
-        select(stage.c.external_id, stage.c.seq, stage.c.record)
-        .where(stage.c.action.is_(None), stage.c.external_id.in_(several))
-        .order_by(stage.c.seq)
-    ).all()
-    revive = reviver(job)
-    best: dict[str, tuple[Any, int]] = {}
-    for external_id, seq, record in rows:
-        version = canonical(job.get_version(revive(decode_record(record))))
-        held = best.get(external_id, (None, 0))[0]
-        if held is None or (version is not None and version >= held):
-            best[external_id] = (version, seq)
-    skipped = [{"at": seq} for external_id, seq, _ in rows if best[external_id][1] != seq]
-    if skipped:
-        statement = update(stage).where(stage.c.seq == bindparam("at")).values(action=Outcome.SKIPPED.value)
-        connection.execute(statement, skipped)
-
-
-def _chunks(ids: Any) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for external_id in ids:
-        if external_id is None:
-            continue  # a row that never had an id is no row of this source
-        chunk.append(str(external_id))
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
 @contextmanager
 def callback_writing(
-    connection: Connection, stage: Table, job: "SyncJob[Any, Any]", database: Database, run: Run, *, is_complete: bool
+    connection: Connection, stage: Table, job: "SyncJob[Any, Any]", database: Database, run: Run, handle: StageHandle
 ) -> Generator[CallbackWriter]:
     """Open a callback writer and let its session go at the end."""
-    writer = CallbackWriter(connection, stage, job, database, run, is_complete=is_complete)
+    writer = CallbackWriter(connection, stage, job, database, run, handle)
     try:
         yield writer
     finally:

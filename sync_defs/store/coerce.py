@@ -4,20 +4,32 @@ A value that does not fit is refused here with a reason, before a driver could c
 'abc' or 2**31 in an INTEGER and NaN as NULL; PostgreSQL refuses NUL in text).
 """
 
-import base64
-import json
 import math
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
-from enum import Enum
-from typing import Any, cast
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from typing import Any, TypeGuard, cast
 
 from sqlalchemy import Column, types
 
 from sync_defs.errors import RecordError
+from sync_defs.store.record_text import decode_record, encode_record
+from sync_defs.store.scalars import plain_value
+from sync_defs.store.texts import checked_text, json_value
+
+__all__ = [
+    "EXACT",
+    "Coercer",
+    "VersionCheck",
+    "canonical",
+    "check_version",
+    "coercer",
+    "decode_record",
+    "encode_record",
+    "is_decimal",
+]
 
 Coercer = Callable[[Any], Any]
 
@@ -26,18 +38,26 @@ _NUMBER_TEXT = re.compile(r"[+-]?([0-9]{1,1000}(\.[0-9]{0,1000})?|\.[0-9]{1,1000
 _MAX_EXPONENT = 307
 """Numbers of more digits before the point than a double has are not held by every database."""
 _FUTURE = timedelta(hours=24)
+EXACT = Context(prec=1000, rounding=ROUND_HALF_UP)
+"""Digits enough for every number that is taken, whatever context the calling thread has."""
 
 
-def coercer(column: Column[Any], *, keeps_time_zones: bool) -> Coercer:
+def coercer(column: Column[Any], *, keeps_time_zones: bool, keeps_decimals: bool = True) -> Coercer:
     """Return the function that turns a raw value into the column's Python value, or None for an absent one.
 
     It raises `RecordError` with the column as field, a stable code, and a reason without the value.
+
+    Args:
+        column: a column of the target.
+        keeps_time_zones: whether the database keeps the zone of a time.
+        keeps_decimals: whether it keeps decimal digits; where it makes floats of them, a number that would come back
+            as another one is refused.
     """
-    convert = _converter(column.type, keeps_time_zones=keeps_time_zones)
+    convert = _converter(column.type, keeps_time_zones=keeps_time_zones, keeps_decimals=keeps_decimals)
     name, nullable = column.name, bool(column.nullable)
 
     def coerce(value: Any) -> Any:
-        value = _plain(value)
+        value = plain_value(value)
         if value is None:
             if not nullable:
                 raise RecordError("a value is required", code="not_null", field=name)
@@ -62,42 +82,45 @@ def check_version(value: Any, now: datetime, field: str) -> None:
             raise RecordError("the version lies over 24 hours in the future", code="version_in_future", field=field)
 
 
+class VersionCheck:
+    """`check_version` for many coerced values; the clock is read only for one that an earlier reading rules out."""
+
+    def __init__(self, now: Callable[[], datetime], field: str) -> None:
+        """Compare with a clock; the field is named in the error."""
+        self._now = now
+        self._field = field
+        self._aware = datetime(1, 1, 1, tzinfo=UTC)
+        self._naive = self._aware.replace(tzinfo=None)
+
+    def __call__(self, value: Any) -> None:
+        """Refuse a version from the far future.
+
+        Raises:
+            RecordError: the version is a time more than 24 hours ahead.
+        """
+        if isinstance(value, datetime) and value > (self._aware if value.tzinfo else self._naive):
+            now = self._now()
+            check_version(value, now, self._field)
+            self._aware = (now + _FUTURE).astimezone(UTC)
+            self._naive = self._aware.replace(tzinfo=None)
+
+
 def canonical(value: Any) -> Any:
     """Return a value in the form in which equal values compare equal: instants in UTC without zone, plain scalars."""
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).replace(tzinfo=None)
     return value
 
 
-def _plain(value: Any) -> Any:
-    kind = cast("type[Any]", type(value))
-    return _unwrapped(value, kind.__name__) if kind.__module__.startswith(("numpy", "pandas")) else value
-
-
-def _unwrapped(value: Any, kind: str) -> Any:
-    if kind in ("NAType", "NaTType"):
-        return None
-    if kind == "Timestamp":
-        return value.to_pydatetime(warn=False)
-    if kind == "datetime64":
-        # In nanoseconds, item() would be a bare number.
-        return value.astype("datetime64[us]").item()
-    if kind == "ndarray":
-        return value.tolist()
-    # What has a length holds many values, unless it is numpy's text or bytes.
-    is_scalar = not hasattr(value, "__len__") or kind in ("str_", "bytes_")
-    return value.item() if is_scalar and hasattr(value, "item") else value
-
-
-def _converter(kind: Any, *, keeps_time_zones: bool) -> Coercer:
+def _converter(kind: Any, *, keeps_time_zones: bool, keeps_decimals: bool) -> Coercer:
     with_zone = keeps_time_zones and bool(getattr(kind, "timezone", False))
     if isinstance(kind, types.Enum):
         return _enum(kind)
     if isinstance(kind, types.DateTime):
         return lambda value: _datetime(value, with_zone=with_zone)
-    if isinstance(kind, types.Numeric) and not isinstance(kind, types.Float):
-        return _decimal(kind.precision, kind.scale, as_float=not kind.asdecimal)
+    if is_decimal(kind):
+        return _decimal(kind, keeps_decimals=keeps_decimals)
     if isinstance(kind, types.String):
         return _text(kind.length)
     if isinstance(kind, types.Uuid):
@@ -111,7 +134,7 @@ def _converter(kind: Any, *, keeps_time_zones: bool) -> Coercer:
         (types.Date, _date),
         (types.Time, lambda value: _time(value, with_zone=with_zone)),
         (types.LargeBinary, _binary),
-        (types.JSON, _json),
+        (types.JSON, json_value),
     ]
     return next((convert for cls, convert in simple if isinstance(kind, cls)), _as_it_is)
 
@@ -122,22 +145,6 @@ def _as_it_is(value: Any) -> Any:
 
 def _refuse(value: Any, wanted: str, code: str) -> RecordError:
     return RecordError(f"{wanted} is wanted, not {type(value).__name__}", code=code)
-
-
-def checked_text(value: str) -> str:
-    """Return text that every database can hold.
-
-    Raises:
-        RecordError: it holds NUL or a lone surrogate.
-    """
-    if "\x00" in value:
-        raise RecordError("the text holds a NUL character", code="nul_character")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise RecordError("the text holds a lone surrogate, so it is no Unicode text", code="bad_text") from None
-    return value
 
 
 def _text(length: int | None) -> Coercer:
@@ -190,26 +197,41 @@ def _whole(number: Decimal) -> int:
     return int(number) if number else 0
 
 
-def _decimal(precision: int | None, scale: int | None, *, as_float: bool) -> Coercer:
+def is_decimal(kind: object) -> TypeGuard[types.Numeric[Any]]:
+    """Tell whether a column's type counts in decimal digits."""
+    return isinstance(kind, types.Numeric) and not isinstance(kind, types.Float)
+
+
+def _decimal(kind: types.Numeric[Any], *, keeps_decimals: bool) -> Coercer:
+    precision, scale = kind.precision, kind.scale
     step = Decimal(1).scaleb(-scale) if scale is not None else None
     limit = Decimal(10) ** (precision - (scale or 0)) if precision is not None else None
     is_wide = precision is None or precision > _MAX_EXPONENT
 
     def convert(value: Any) -> Any:
         number = _number(value)
-        with localcontext(prec=1000):
-            if step is not None:
-                try:
-                    number = number.quantize(step, rounding=ROUND_HALF_UP)
-                except InvalidOperation:
-                    raise RecordError("the number does not fit the column", code="out_of_range") from None
-            if limit is not None and abs(number) >= limit:
-                raise RecordError(f"the number does not fit NUMERIC({precision}, {scale or 0})", code="out_of_range")
-            if is_wide and number and number.adjusted() > _MAX_EXPONENT:
-                raise RecordError("the number does not fit the column", code="out_of_range")
-        return float(number) if as_float else number
+        if step is not None:
+            try:
+                number = number.quantize(step, ROUND_HALF_UP, EXACT)
+            except InvalidOperation:
+                raise RecordError("the number does not fit the column", code="out_of_range") from None
+        if limit is not None and number.copy_abs() >= limit:
+            raise RecordError(f"the number does not fit NUMERIC({precision}, {scale or 0})", code="out_of_range")
+        if is_wide and number and number.adjusted() > _MAX_EXPONENT:
+            raise RecordError("the number does not fit the column", code="out_of_range")
+        if not kind.asdecimal:
+            return float(number)
+        if not keeps_decimals and not _is_exact_as_float(number, scale):
+            raise RecordError("the database keeps a float, which cannot hold all digits", code="inexact_number")
+        return number
 
     return convert
+
+
+def _is_exact_as_float(number: Decimal, scale: int | None) -> bool:
+    """Tell whether a number comes back from a float, read with the column's places or, without any, in full."""
+    held = float(number)
+    return number == held or number == Decimal(repr(held) if scale is None else f"{held:.{max(scale, 0)}f}")
 
 
 def _number(value: Any) -> Decimal:
@@ -327,125 +349,3 @@ def _enum(kind: types.Enum) -> Coercer:
         raise RecordError(f"one of {', '.join(kind.enums)} is wanted", code="bad_enum")
 
     return convert
-
-
-def _json(value: Any) -> Any:
-    try:
-        text = json.dumps(value, sort_keys=True, allow_nan=False, default=_json_default, ensure_ascii=False)
-    except (ArithmeticError, TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"the value is no JSON ({type(error).__name__})", code="bad_json") from None
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise RecordError("a text in it holds a NUL character", code="nul_character")
-    return json.loads(checked_text(text))
-
-
-def _json_default(value: Any) -> object:
-    value = _plain(value)
-    if value is None or isinstance(value, str | int | float | list):
-        return cast("object", value)
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 1 << 53 else float(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    raise TypeError(type(value).__name__)
-
-
-# A record that waits in the stage, in a reject or in the queue is JSON text in which the types that JSON lacks are
-# objects of one tagged member.
-_TAGS: Mapping[str, Callable[[str], object]] = {
-    "$decimal": Decimal,
-    "$datetime": datetime.fromisoformat,
-    "$date": date.fromisoformat,
-    "$time": time.fromisoformat,
-    "$uuid": uuid.UUID,
-    "$bytes": base64.b64decode,
-}
-
-
-def encode_record(record: Any) -> str:
-    """Return a record as JSON text that `decode_record` reads back, with decimals, times, UUIDs and bytes kept.
-
-    Dataclasses and pydantic models are written as mappings of their fields.
-
-    Raises:
-        RecordError: the record holds something that JSON cannot.
-    """
-    plain = plain_record(record)
-    try:
-        text = _dumps(plain)
-        if '{"$' in text:
-            # Ours, or a mapping of the source's own that looks like ours.
-            text = _dumps(_escaped(plain))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RecordError(f"the record cannot be staged as JSON: {type(error).__name__}", code="bad_item") from None
-    return text
-
-
-def decode_record(text: str) -> Any:
-    """Return the record that `encode_record` wrote; mappings come back as dicts."""
-    return json.loads(text, object_hook=_untagged)
-
-
-def _dumps(plain: Any) -> str:
-    return json.dumps(plain, default=_tagged, ensure_ascii=True, allow_nan=False)
-
-
-def _escaped(value: Any) -> Any:
-    """Return a value with a further `$` before the name in every mapping that looks like a tagged one."""
-    if isinstance(value, dict):
-        mapping = cast("dict[Any, Any]", value)
-        escape = "$" if len(mapping) == 1 and str(next(iter(mapping))).startswith("$") else ""
-        return {f"{escape}{name}" if escape else name: _escaped(inner) for name, inner in mapping.items()}
-    if isinstance(value, list | tuple):
-        return [_escaped(inner) for inner in cast("list[Any]", value)]
-    plain = plain_record(value)
-    return value if plain is value else _escaped(plain)
-
-
-def plain_record(record: Any) -> Any:
-    """Return a record as a mapping where it is a dataclass, a pydantic model or a named row, else as it is."""
-    if hasattr(record, "__dataclass_fields__"):
-        return {name: getattr(record, name) for name in record.__dataclass_fields__}
-    if hasattr(record, "model_dump"):
-        return record.model_dump()
-    if hasattr(record, "_asdict"):
-        return record._asdict()  # named tuples and SQLAlchemy's rows: a public method in spite of its name
-    return dict(cast("Mapping[str, Any]", record)) if isinstance(record, Mapping) else record
-
-
-def _tagged(value: Any) -> object:
-    value = _plain(value)
-    if value is None or isinstance(value, str | int | float | list):
-        return cast("object", value)
-    if isinstance(value, Enum):
-        return value.value
-    for kind, tag, write in _WRITERS:
-        if isinstance(value, kind):
-            return {tag: write(value)}
-    plain = plain_record(value)
-    if plain is value:
-        raise TypeError(type(value).__name__)
-    return plain
-
-
-# A datetime is a date, so it comes first.
-_WRITERS: list[tuple[Any, str, Callable[[Any], str]]] = [
-    (Decimal, "$decimal", str),
-    (datetime, "$datetime", datetime.isoformat),
-    (date, "$date", date.isoformat),
-    (time, "$time", time.isoformat),
-    (uuid.UUID, "$uuid", str),
-    (bytes | bytearray, "$bytes", lambda value: base64.b64encode(value).decode()),
-]
-
-
-def _untagged(value: dict[str, Any]) -> Any:
-    if len(value) == 1:
-        [(tag, text)] = value.items()
-        if tag.startswith("$$"):
-            return {tag[1:]: text}
-        if tag in _TAGS and isinstance(text, str):
-            return _TAGS[tag](text)
-    return value

@@ -11,10 +11,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.sql import column
 
 from sync_defs.errors import ConfigurationError, DatabaseNotReadyError
-from sync_defs.store.dialects import dialect_for
+from sync_defs.store.dialects import SqlDialect, dialect_for
 
 Clock = Callable[[], datetime]
-REVISION = "0001"
+REVISION = "0003"
 """The migration that this version of the code needs."""
 VERSION_TABLE = "sync_schema_version"
 
@@ -34,12 +34,11 @@ class Database:
         ```
     """
 
-    def __init__(self, url: str, *, clock: Clock = utc_now) -> None:
-        """Take a SQLAlchemy URL, and the clock that leases and times are read from.
+    def __init__(self, url: str, *, clock: Clock = utc_now, dialect: SqlDialect | None = None) -> None:
+        """Take a SQLAlchemy URL, the clock for leases and times, and a dialect in place of the URL's own.
 
         Raises:
-            ConfigurationError: the URL is malformed (it is not repeated: it may hold a password), or its database
-                is not supported.
+            ConfigurationError: the URL is malformed (it is not repeated: it may hold a password).
         """
         try:
             self._url = make_url(url)
@@ -47,7 +46,7 @@ class Database:
             raise ConfigurationError(
                 "the database URL is malformed; it looks like sqlite:///path.db or postgresql://user:password@host/name"
             ) from None
-        self.dialect = dialect_for(self._url)
+        self.dialect = dialect or dialect_for(self._url)
         self.clock = clock
 
     def __repr__(self) -> str:
@@ -72,7 +71,7 @@ class Database:
         except (ModuleNotFoundError, NoSuchModuleError):
             raise ConfigurationError(
                 f"driver {self._url.drivername!r} is not installed; "
-                f"use {self._url.get_backend_name()}:// for the default"
+                f"{self.dialect.install or f'use {self._url.get_backend_name()}:// for the default'}"
             ) from None
 
     @contextmanager

@@ -21,8 +21,7 @@ def upgrade(database: Database) -> None:
     Raises:
         DatabaseNotReadyError: the tables are newer than this code.
     """
-    with database.write() as connection:
-        database.dialect.lock_migrations(connection)
+    with database.dialect.migrating(database.engine) as connection:
         if database.dialect.schema:
             connection.execute(CreateSchema(database.dialect.schema, if_not_exists=True))
         current = _current(connection, database.dialect.schema)
@@ -36,6 +35,7 @@ def upgrade(database: Database) -> None:
         config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         config.attributes["schema"] = database.dialect.schema
+        config.attributes["undoes_ddl"] = database.dialect.undoes_ddl
         command.upgrade(config, REVISION)
 
 

@@ -1,55 +1,103 @@
 """Narrowing: run a set-based step whole, and when records break it, find exactly these."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
 from sync_defs.results import Action
-from sync_defs.store.dialects import SqlDialect
+from sync_defs.store.dialects import Refused, SqlDialect
+from sync_defs.store.dialects.ranges import HIGH, LOW, in_range
 
-Step = Callable[[int, int], Counter[Action]]
+_CHUNK, _PART = 1_000, 50
+Where = ColumnElement[bool]
+_Attempt = Callable[[int, int], int | RecordError]
 
-_CHUNK = 1_000
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What takes one action on the rows that a stage lists for it, in any range of the stage."""
+
+    action: Action
+    write: Callable[[Where], Any]
+    """Builds the INSERT, UPDATE or DELETE."""
+    history: Callable[[Where], Any] | None = None
+    """Builds the statement that keeps old and new values, before."""
+    keep_history: Callable[[Where], None] | None = None
+    """Keeps them through this process, where the database cannot."""
+
+    def statements(self, where: Where) -> list[Any]:
+        """Return the statements for a range in their order; the last one writes the target."""
+        return [build(where) for build in (self.history, self.write) if build is not None]
 
 
 class Narrowing:
     """Runs a step over ranges of a stage's `seq`, so that a failure costs only the records that cause it.
 
-    The step runs once over everything. If a record breaks it, it runs again over chunks of 1,000, and a chunk that
-    fails is halved until single records are left; these are reported. Errors that no record can cause (a lost
-    connection, a deadlock, a full disk) pass through.
+    The step runs once over everything. If a record breaks it, the dialect takes it to the records where it has a way
+    of its own; else it runs over chunks of 1,000, in those that fail over 50 records at a time, and of these halves
+    until single records are left. Errors that no record can cause (a lost connection, a deadlock, a full disk) pass
+    through.
     """
 
-    def __init__(self, connection: Connection, dialect: SqlDialect) -> None:
+    def __init__(self, connection: Connection, dialect: SqlDialect, stage: Table) -> None:
         """Run on one connection, inside its transaction."""
         self._connection = connection
         self._dialect = dialect
+        self._stage = stage
 
-    def run(self, low: int, high: int, step: Step, reject: Callable[[int, RecordError], None]) -> Counter[Action]:
-        """Return how many rows the step wrote in all; `reject` is told each record that it had to leave out."""
+    def run(self, low: int, high: int, step: Step) -> tuple[int, Refused]:
+        """Return how many rows the step wrote in all, and the records that it had to leave out."""
         if low > high:
-            return Counter()
-        written = self._try(low, high, step)
+            return 0, []
+        statements = step.statements(in_range(self._stage))
+        attempt = self._attempt_of(step, statements)
+        written = attempt(low, high)
         if not isinstance(written, RecordError):
-            return written
+            return written, []
         if low == high:
-            reject(low, written)
-            return Counter()
-        size = _CHUNK if high - low >= _CHUNK else (high - low + 2) // 2
-        total = Counter[Action]()
-        for start in range(low, high + 1, size):
-            total += self.run(start, min(start + size - 1, high), step, reject)
-        return total
+            return 0, [(low, written)]
+        if step.keep_history is None:
+            found = self._dialect.write_apart(self._connection, self._stage, statements, low, high)
+            if found is not None:
+                return found
+        return _narrowed(low, high, attempt, min(_CHUNK, (high - low + 2) // 2))
 
-    def _try(self, low: int, high: int, step: Step) -> Counter[Action] | RecordError:
-        try:
-            with self._connection.begin_nested():
-                return step(low, high)
-        except DBAPIError as error:
-            found = self._dialect.record_error(error)
-            if found is None:
-                raise
-            return found
+    def _attempt_of(self, step: Step, statements: Sequence[Any]) -> _Attempt:
+        """Return what runs a step over a range; the statements are built once, which takes longer than to run them."""
+
+        def attempt(low: int, high: int) -> int | RecordError:
+            bounds = {LOW: low, HIGH: high}
+            try:
+                with self._connection.begin_nested():
+                    if step.keep_history is not None:
+                        step.keep_history(self._stage.c.seq.between(low, high))
+                    return self._dialect.write_together(self._connection, statements, bounds)
+            except DBAPIError as error:
+                found = self._dialect.record_error(error)
+                if found is None:
+                    raise
+                return found
+
+        return attempt
+
+
+def _narrowed(low: int, high: int, attempt: _Attempt, size: int) -> tuple[int, Refused]:
+    """Run a range that has failed in smaller parts of a size."""
+    written, refused = 0, list[tuple[int, RecordError]]()
+    for start in range(low, high + 1, size):
+        end = min(start + size - 1, high)
+        found = attempt(start, end)
+        if not isinstance(found, RecordError):
+            written += found
+        elif start == end:
+            refused.append((start, found))
+        else:
+            # Where many are bad, all halves of a chunk fail, each time with all that is in them.
+            more, others = _narrowed(start, end, attempt, min(_PART, (end - start + 2) // 2))
+            written, refused = written + more, refused + others
+    return written, refused

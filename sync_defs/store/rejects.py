@@ -1,12 +1,29 @@
 """`sync_rejects`: one open entry for each job and external id, closed when the record succeeds later."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, insert, literal, null, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 
+from sync_defs.engine.ports import Run, Shaper
 from sync_defs.results import Outcome
 from sync_defs.store.coerce import decode_record
 from sync_defs.store.database import Database
@@ -29,6 +46,25 @@ class Reject:
     run_id: str
     opened_at: datetime
     last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """How a run compares the version of a record that has landed with a rejected one's."""
+
+    column: ColumnElement[Any]
+    """Of the stage: the version, or what `of_landed` reads it from."""
+    of_landed: Callable[[Any], Any]
+    of_kept: Callable[[str], Any]
+    """From the text of a kept record to its version, or None."""
+
+
+def version_of_text(shaper: Shaper, text: str) -> Any:
+    """Return the version of a record that was kept as text, or None if it has none that can be read."""
+    try:
+        return shaper.version_of(shaper.revive(decode_record(text)), None)
+    except Exception:  # noqa: BLE001 - user code: a version that cannot be read is no version
+        return None
 
 
 def open_rejects(database: Database, job: str | None = None, *, limit: int = 100) -> list[Reject]:
@@ -54,30 +90,42 @@ def kept_records(database: Database, job: str) -> Iterator[Any]:
     return (decode_record(text) for text in texts)
 
 
+def has_open_rejects(connection: Connection, job: str) -> bool:
+    """Tell whether a job has open entries."""
+    is_open = and_(rejects.c.job == job, rejects.c.closed_at.is_(None))
+    return connection.execute(select(rejects.c.id).where(is_open).limit(1)).first() is not None
+
+
 def settle_rejects(
-    connection: Connection, stage: Table, *, job: str, run_id: str, now: datetime, is_complete: bool
+    connection: Connection,
+    stage: Table,
+    run: Run,
+    versions: Versions | None,
+    *,
+    database: Database,
+    is_complete: bool,
 ) -> None:
     """Bring the job's entries in line with a staged run: renew and open for rejected records, close the others.
 
-    A complete fetch also closes entries whose record the source no longer has.
+    A complete fetch also closes entries whose record the source no longer has. An entry stays open while what has
+    landed is an older version than what it keeps.
     """
-    is_open = and_(rejects.c.job == job, rejects.c.closed_at.is_(None))
+    now = database.now()
+    is_open = and_(rejects.c.job == run.job_name, rejects.c.closed_at.is_(None))
     newest = _newest_rejected(stage)
-    connection.execute(_closing(stage, is_open, now, is_complete=is_complete))
-    connection.execute(
-        update(rejects)
-        .values(
-            code=newest.c.code,
-            field=newest.c.field,
-            reason=newest.c.reason,
-            record=newest.c.record,
-            attempts=rejects.c.attempts + 1,
-            run_id=run_id,
-            last_at=now,
-        )
-        .where(is_open, _is_same(newest))
-    )
-    connection.execute(_opening(newest, job, run_id, now))
+    newer = _newer_than_landed(connection, stage, is_open, versions) if versions is not None else []
+    connection.execute(_closing(stage, is_open, run, now, is_complete=is_complete))
+    if newer:
+        reopening = update(rejects).values(closed_at=None).where(rejects.c.id == bindparam("at"))
+        connection.execute(reopening, [{"at": number} for number in newer])
+    renewed: dict[Column[Any], Any] = {
+        **{rejects.c[name]: newest.c[name] for name in ("code", "field", "reason", "record")},
+        rejects.c.attempts: rejects.c.attempts + 1,
+        rejects.c.run_id: literal(run.run_id),
+        rejects.c.last_at: literal(now, UtcDateTime()),
+    }
+    connection.execute(database.dialect.update_from(rejects, renewed, and_(is_open, _is_same(newest))))
+    connection.execute(_opening(newest, run, now))
 
 
 def _is_same(staged: Any) -> ColumnElement[bool]:
@@ -91,40 +139,63 @@ def _is_same(staged: Any) -> ColumnElement[bool]:
 def _is_superseded(stage: Table, s: Any) -> ColumnElement[bool]:
     """Tell whether a later record of the same id in this run was kept: a kept reject is tried before the fetch."""
     later = stage.alias("later")
-    is_kept = or_(later.c.action.is_(None), later.c.action.not_in(_NOT_CLOSING))
-    return exists().where(later.c.external_id == s.c.external_id, later.c.seq > s.c.seq, is_kept)
+    return exists().where(later.c.external_id == s.c.external_id, later.c.seq > s.c.seq, _is_kept(later))
 
 
 def _newest_rejected(stage: Table) -> Any:
     s = stage.alias("s")
     is_rejected = and_(s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
     last = select(func.max(s.c.seq)).where(is_rejected).group_by(func.coalesce(s.c.external_id, s.c.record, ""))
-    columns = [stage.c[name] for name in ("external_id", "code", "field", "reason", "record")]
-    return select(*columns).where(stage.c.seq.in_(last)).subquery("newest")
+    # The last state of what is to be deleted is no record to try again: it would come back.
+    record = case((~stage.c.is_deletion, stage.c.record), else_=null()).label("record")
+    columns = [stage.c[name] for name in ("external_id", "code", "field", "reason")]
+    return select(*columns, record).where(stage.c.seq.in_(last)).subquery("newest")
 
 
-def _closing(stage: Table, is_open: Any, now: datetime, *, is_complete: bool) -> Any:
+def _newer_than_landed(connection: Connection, stage: Table, is_open: Any, versions: Versions) -> list[int]:
+    """Return the entries whose record is certainly newer than the one of the same id that this run kept."""
+    statement = select(rejects.c.id, rejects.c.record, versions.column).where(
+        is_open, rejects.c.record.is_not(None), rejects.c.external_id == stage.c.external_id, _is_kept(stage)
+    )
+    newer: list[int] = []
+    for number, text, value in connection.execute(statement):
+        kept, written = versions.of_kept(text), versions.of_landed(value)
+        try:
+            if kept is not None and written is not None and kept > written:
+                newer.append(number)
+        except TypeError:  # a callback job's versions may be of two kinds
+            continue
+    return newer
+
+
+def _is_kept(staged: Any) -> ColumnElement[bool]:
+    return or_(staged.c.action.is_(None), staged.c.action.not_in(_NOT_CLOSING))
+
+
+def _closing(stage: Table, is_open: Any, run: Run, now: datetime, *, is_complete: bool) -> Any:
     s = stage.alias("seen")
     rejected = exists().where(_is_same(s), s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
     # A record that had no id may have got one by a change of the job; then it is known by its text.
     is_known = or_(s.c.external_id == rejects.c.external_id, s.c.record == rejects.c.record)
-    kept = exists().where(is_known, or_(s.c.action.is_(None), s.c.action.not_in(_NOT_CLOSING)))
-    closes = ~rejected if is_complete else and_(kept, ~rejected)
-    return update(rejects).values(closed_at=now).where(is_open, closes)
+    kept: ColumnElement[bool] = exists().where(is_known, _is_kept(s))
+    if is_complete:
+        # What a message brought after the fetch began is not gone because the fetch lacks it.
+        kept = or_(kept, rejects.c.last_at <= run.started_at)
+    return update(rejects).values(closed_at=now).where(is_open, kept, ~rejected)
 
 
-def _opening(newest: Any, job: str, run_id: str, now: datetime) -> Any:
-    there = exists().where(rejects.c.job == job, rejects.c.closed_at.is_(None), _is_same(newest))
+def _opening(newest: Any, run: Run, now: datetime) -> Any:
+    there = exists().where(rejects.c.job == run.job_name, rejects.c.closed_at.is_(None), _is_same(newest))
     at = literal(now, UtcDateTime())
     rows: Any = select(
-        literal(job),
+        literal(run.job_name),
         newest.c.external_id,
         newest.c.code,
         newest.c.field,
         newest.c.reason,
         newest.c.record,
         literal(1),
-        literal(run_id),
+        literal(run.run_id),
         at,
         at,
         null(),

@@ -1,23 +1,21 @@
 """`sync_runs`, `sync_leases` and `sync_cursors`: who runs a job, how runs ended, and where fetches go on."""
 
 import json
-import threading
 import time
 import uuid
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, literal, or_, select, true, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Table, and_, delete, func, insert, literal, or_, select, true, update
 
 from sync_defs.engine.ports import Run, RunRequest
 from sync_defs.errors import BusyError, ConfigurationError, LeaseLostError
 from sync_defs.job import Job
 from sync_defs.results import Action, ItemError, Outcome, RunStatus, SampledChange, SyncResults, Trigger
 from sync_defs.store.database import Database
+from sync_defs.store.renewal import renewing
 from sync_defs.store.schema import UtcDateTime, changes, cursors, leases, runs
 
 LEASE_S = 60
@@ -86,7 +84,7 @@ def _try_lease(database: Database, job: Job, run: Run, holder: str) -> BusyError
 
 def ensure_lock(database: Database, connection: Connection, name: str) -> None:
     """Make sure that a row to lock exists."""
-    connection.execute(database.dialect.insert_or_ignore(leases).values(name=name))
+    database.dialect.insert_absent(connection, leases, {"name": name})
 
 
 def lock_writing(database: Database, connection: Connection, job_name: str) -> None:
@@ -114,29 +112,16 @@ def release_lease(connection: Connection, run: Run) -> None:
     connection.execute(update(leases).where(*held).values(token=None, expires_at=None, holder=None))
 
 
-@contextmanager
-def renewing(database: Database, run: Run) -> Generator[None]:
+def renewing_lease(database: Database, run: Run) -> AbstractContextManager[None]:
     """Renew the run's lease from a thread until the block ends."""
-    stop = threading.Event()
 
     def renew() -> None:
-        while not stop.wait(_RENEW_S):
-            held = (leases.c.name == sync_lease(run.job_name), leases.c.token == run.run_id)
-            expires_at = database.now() + timedelta(seconds=LEASE_S)
-            try:
-                with database.write() as connection:
-                    connection.execute(update(leases).where(*held).values(expires_at=expires_at))
-            except DBAPIError:
-                # The run's own transaction holds the lock, or the database is away; the writer checks the lease.
-                continue
+        held = (leases.c.name == sync_lease(run.job_name), leases.c.token == run.run_id)
+        expires_at = database.now() + timedelta(seconds=LEASE_S)
+        with database.write() as connection:
+            connection.execute(update(leases).where(*held).values(expires_at=expires_at))
 
-    thread = threading.Thread(target=renew, name=f"lease-{run.job_name}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return renewing(renew, every_s=_RENEW_S, name=f"lease-{run.job_name}")
 
 
 def record_run(database: Database, connection: Connection, job: Job, run: Run, request: RunRequest) -> Run:
@@ -155,7 +140,7 @@ def record_run(database: Database, connection: Connection, job: Job, run: Run, r
     return run
 
 
-def insert_run(connection: Connection, run: Run) -> None:
+def insert_run(connection: Connection, run: Run, *, report_due_at: datetime | None = None) -> None:
     """Insert the run's row, in place of an earlier one of the same id."""
     connection.execute(delete(runs).where(runs.c.run_id == run.run_id))
     connection.execute(
@@ -166,25 +151,20 @@ def insert_run(connection: Connection, run: Run) -> None:
             status=run.status.value,
             dry_run=run.dry_run,
             is_full=run.is_full,
-            stage=run.stage,
+            stage=None if run.is_item else run.stage,
             watermark=run.watermark,
             cursor_before=run.cursor_before,
             started_at=run.started_at,
+            report_due_at=report_due_at,
         )
     )
 
 
 def abandoned_runs(connection: Connection, run: Run) -> list[Any]:
-    """Return runs of the job that never ended: whoever holds the lease knows that they are dead."""
-    return list(
-        connection.execute(
-            select(runs.c.run_id, runs.c.stage, runs.c.started_at).where(
-                runs.c.job == run.job_name,
-                runs.c.run_id != run.run_id,
-                runs.c.status == RunStatus.RUNNING.value,
-            )
-        )
-    )
+    """Return runs of the job that never ended, or died between their commit and the end of their stage."""
+    unfinished = or_(runs.c.status == RunStatus.RUNNING.value, runs.c.stage.is_not(None))
+    of_others = and_(runs.c.job == run.job_name, runs.c.run_id != run.run_id)
+    return list(connection.execute(select(runs.c.run_id, runs.c.stage, runs.c.status).where(of_others, unfinished)))
 
 
 def note_confirmed(connection: Connection, stage: Table, run: Run, now: datetime) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 SCHEMA = "sync_defs"
 metadata = MetaData(schema=SCHEMA)
+_ZONELESS = ("sqlite", "mariadb", "mysql")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -38,7 +39,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         instant = value.astimezone(UTC)
-        return instant if dialect.name == "postgresql" else instant.replace(tzinfo=None)
+        return instant.replace(tzinfo=None) if dialect.name in _ZONELESS else instant
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return an aware instant in UTC."""
@@ -64,7 +65,9 @@ runs = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime),
     Column("results", Text),
+    Column("report_due_at", UtcDateTime),
     Index("ix_sync_runs_job_started_at", "job", "started_at"),
+    Index("ix_sync_runs_report_due_at", "report_due_at"),
 )
 
 rejects = Table(
@@ -107,6 +110,27 @@ cursors = Table(
     Column("value", Text, nullable=False),
     Column("run_id", String(64), nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+)
+
+states = Table(
+    "sync_state",
+    metadata,
+    Column("job", String(63), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("checksum", BigInteger),
+    Column("watermark", BigInteger, nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+state_parts = Table(
+    "sync_state_parts",
+    metadata,
+    Column("job", String(63), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("entries", LargeBinary, nullable=False),
 )
 
 leases = Table(

@@ -1,9 +1,11 @@
 """What every stage shares, whichever kind of job fills it: loading, counts and the rejected records in it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from sync_defs.engine.ports import StagedRecord
 from sync_defs.errors import RecordError
@@ -11,27 +13,85 @@ from sync_defs.results import ItemError, Outcome
 from sync_defs.store.database import Database
 
 MAX_ERRORS = 1_000
+OWN_COLUMNS = 10
+"""Columns of every stage, before those of the target."""
+CHANGING = (Outcome.CREATED.value, Outcome.UPDATED.value)
+"""Actions of a candidate: of no other staged record that was fetched."""
+MISSING = "missing"
+"""Action of a row that the fetch lacked, until the guards have judged."""
+_SIGN = 1 << 63
+_AT_ONCE = 500
 
 
-def load(connection: Connection, database: Database, stage: Table, page: Sequence[StagedRecord]) -> None:
-    """Append a page of records to a stage."""
-    width = len(stage.columns) - 8
+def is_candidate(stage: Any) -> ColumnElement[bool]:
+    """Tell whether a staged record is to be classified: its action, if it has one, is a guess or an earlier finding."""
+    return stage.c.action.is_(None) | stage.c.action.in_(CHANGING)
+
+
+def load(
+    connection: Connection,
+    database: Database,
+    stage: Table,
+    page: Sequence[StagedRecord],
+    expected: Sequence[str | None] | None = None,
+) -> None:
+    """Append a page of records to a stage, each candidate with what it is expected to be."""
+    width = len(stage.columns) - OWN_COLUMNS
     empty = [None] * width
     rows = [
         [
             record.seq,
             record.external_id,
-            record.outcome.value if record.outcome else None,
+            record.outcome.value if record.outcome else guess,
             record.is_deletion,
             record.error.code if record.error else None,
             record.error.field if record.error else None,
             record.error.message if record.error else None,
             record.record,
+            signed(record.fingerprint.key_hash) if record.fingerprint else None,
+            record.fingerprint.content if record.fingerprint else None,
             *(record.values if width and record.values is not None else empty),
         ]
-        for record in page
+        for record, guess in zip(page, expected or [None] * len(page), strict=True)
+    ]
+    try:
+        database.dialect.bulk_load(connection, stage, rows)
+    except DBAPIError as error:
+        if not width or database.dialect.record_error(error) is None:
+            raise
+        connection.execute(delete(stage).where(stage.c.seq.between(rows[0][0], rows[-1][0])))
+        for row in rows:
+            _load_one(connection, database, stage, row)
+
+
+def _load_one(connection: Connection, database: Database, stage: Table, row: list[Any]) -> None:
+    """Append one record, as rejected if the stage itself cannot hold it: a number of more digits than there can be."""
+    try:
+        with connection.begin_nested():
+            database.dialect.bulk_load(connection, stage, [row])
+    except DBAPIError as error:
+        found = database.dialect.record_error(error)
+        if found is None:
+            raise
+        own = [row[0], row[1], Outcome.REJECTED.value, row[3], found.code, None, found.reason, row[7], None, None]
+        key, *rest = row[OWN_COLUMNS:]
+        values = [None if found.field == "v0" else key, *[None] * len(rest)]
+        database.dialect.bulk_load(connection, stage, [[*own, *values]])
+
+
+def load_missing(connection: Connection, database: Database, stage: Table, keys: Sequence[tuple[Any, str]]) -> None:
+    """Append rows that a fetch lacked, given as key and external id, with negative numbers; a stage may have no key."""
+    width = len(stage.columns) - OWN_COLUMNS
+    rows = [
+        [-number, external_id, MISSING, True, None, None, None, None, None, None, *[key, *[None] * width][:width]]
+        for number, (key, external_id) in enumerate(keys, 1)
     ]
     database.dialect.bulk_load(connection, stage, rows)
+
+
+def signed(number: int) -> int:
+    """Return 64 bits as the integer that a database has room for."""
+    return (number ^ _SIGN) - _SIGN
 
 
 def stage_counts(connection: Connection, stage: Table) -> dict[str | None, int]:
@@ -40,15 +100,21 @@ def stage_counts(connection: Connection, stage: Table) -> dict[str | None, int]:
     return {action: int(count) for action, count in connection.execute(statement)}
 
 
-def reject(connection: Connection, stage: Table, seq: int, error: RecordError) -> None:
-    """Mark one staged record as rejected."""
-    values = {
-        "action": Outcome.REJECTED.value,
-        "code": error.code,
-        "field": error.field,
-        "reason": error.reason,
-    }
-    connection.execute(update(stage).where(stage.c.seq == seq).values(values))
+def reject_all(connection: Connection, stage: Table, refused: Sequence[tuple[int, RecordError]]) -> None:
+    """Mark staged records as rejected, by few statements: there are few ways to be refused."""
+    numbers = defaultdict[tuple[str, str | None, str], list[int]](list)
+    for seq, error in refused:
+        numbers[error.code, error.field, error.reason].append(seq)
+    why: dict[str, Any] = {name: bindparam(name) for name in ("code", "field", "reason")}
+    statement = (
+        update(stage)
+        .where(stage.c.seq.in_(bindparam("numbers", expanding=True)))
+        .values(action=Outcome.REJECTED.value, **why)
+    )
+    for (code, field, reason), found in numbers.items():
+        for start in range(0, len(found), _AT_ONCE):
+            part = found[start : start + _AT_ONCE]
+            connection.execute(statement, {"numbers": part, "code": code, "field": field, "reason": reason})
 
 
 def staged_errors(connection: Connection, stage: Table, database: Database) -> list[ItemError]:

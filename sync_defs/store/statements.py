@@ -9,8 +9,8 @@ from sqlalchemy import (
     Table,
     and_,
     case,
-    delete,
     exists,
+    false,
     func,
     insert,
     literal,
@@ -29,6 +29,7 @@ from sync_defs.results import Action
 from sync_defs.store import schema
 from sync_defs.store.database import Database
 from sync_defs.store.mapping import TableMapping
+from sync_defs.store.staging import MISSING, is_candidate
 
 MASK = "***"
 
@@ -46,8 +47,25 @@ class TableStatements:
         self.policy = mapping.job.missing_policy
         self.key = mapping.columns[0]
         self._values = [stage.columns[f"v{number}"] for number in range(len(mapping.names))]
+        self.version = self._values[mapping.version_index] if mapping.version_index is not None else None
         self._is_item = run.is_item
-        self._now = database.now()
+        self.is_sifted = False
+        """The fetch left out known records, so that the missing rows are listed in the stage."""
+        self.is_first_load = False
+        """The target has no rows, so that nothing has to be looked for in it."""
+        self.touched_up_to: int | None = None
+        """Once no message can come in between: the last number of a change by one, 0 if there is none."""
+        self.now = database.now()
+
+    @property
+    def history_facts(self) -> dict[str, Any]:
+        """Return what all history entries of the run have in common."""
+        return {
+            "job": self.mapping.job.name,
+            "run_id": self.run.run_id,
+            "is_item": self._is_item,
+            "changed_at": self.now,
+        }
 
     def between(self, low: int, high: int) -> ColumnElement[bool]:
         """Return the condition on a stage's range of `seq`."""
@@ -58,53 +76,58 @@ class TableStatements:
         s = self.stage.alias("s")
         order: list[Any] = [s.c.seq.desc()]
         if self.mapping.version_index is not None:
-            order.insert(0, s.c[f"v{self.mapping.version_index}"].desc().nulls_last())
+            order[:0] = self.dialect.newest_first(s.c[f"v{self.mapping.version_index}"])
+        key = self.dialect.exact(s.c.v0)
         ranked = (
-            select(s.c.seq, func.row_number().over(partition_by=s.c.v0, order_by=order).label("place"))
-            .where(s.c.action.is_(None), s.c.v0.is_not(None))
+            select(s.c.seq, func.row_number().over(partition_by=key, order_by=order).label("place"))
+            .where(is_candidate(s), s.c.v0.is_not(None))
             .subquery("ranked")
         )
-        return (
-            update(self.stage)
-            .values(action=Action.SKIPPED.value)
-            .where(self.stage.c.seq == ranked.c.seq, ranked.c.place > 1)
-        )
+        is_other = and_(self.stage.c.seq == ranked.c.seq, ranked.c.place > 1)
+        return self.dialect.update_from(self.stage, {self.stage.c.action: literal(Action.SKIPPED.value)}, is_other)
 
     def has_duplicates(self) -> Select[Any]:
-        """Ask for one key that has several candidates."""
+        """Ask for one key that has several candidates, or one that the target's collation takes for the same."""
         s = self.stage
-        return select(s.c.v0).where(s.c.action.is_(None)).group_by(s.c.v0).having(func.count() > 1).limit(1)
+        return select(s.c.v0).where(is_candidate(s)).group_by(s.c.v0).having(func.count() > 1).limit(1)
 
     def classify(self) -> Any:
-        """Write into the stage what is to be done with each candidate; no action means unchanged."""
-        s = self.stage.alias("s")
-        found = (
-            select(s.c.seq, self._judgement(s).label("action"))
-            .select_from(s.outerjoin(self.target, s.c.v0 == self.key))
-            .where(s.c.action.is_(None))
-            .subquery("found")
-        )
-        return (
-            update(self.stage)
-            .values(action=found.c.action)
-            .where(self.stage.c.seq == found.c.seq, found.c.action.is_not(None))
-        )
-
-    def forget(self) -> Any:
-        """Take back what was found for records to create or update, to classify them anew."""
-        actions = [Action.CREATED.value, Action.UPDATED.value]
-        return update(self.stage).values(action=None).where(self.stage.c.action.in_(actions))
+        """Write into the stage what is to be done with each candidate, where it says otherwise; NULL is unchanged."""
+        return self.dialect.classify(self.stage, self.target, self._joins, self._judgement, is_candidate)
 
     def count_rows(self) -> Select[Any]:
         """Count the target's rows."""
         return select(func.count()).select_from(self.target)
 
+    def has_rows(self) -> Select[Any]:
+        """Ask for one row of the target."""
+        return select(literal(1)).select_from(self.target).limit(1)
+
+    def count_keys(self) -> Select[Any]:
+        """Count the target's rows that have a key."""
+        return select(func.count(self.key))
+
+    def is_staged(self) -> ColumnElement[bool]:
+        """Tell whether something may be done to a row of the target: all but unchanged ones that the stage has."""
+        return self.key.in_(select(self.stage.c.v0).where(self.stage.c.action.is_not(None)))
+
+    def present_keys(self, *, is_unmarked: bool = False) -> Select[Any]:
+        """Return the target's keys; only of rows not yet marked."""
+        keys = select(self.key).where(self.key.is_not(None))
+        marks = is_unmarked and self.policy.action is MissingAction.MARK
+        return keys.where(self._is_unmarked()) if marks else keys
+
     def count_missing(self) -> Select[Any]:
         """Count the rows that a complete fetch did not have."""
+        if self.is_sifted:
+            return select(func.count()).select_from(self.stage).where(self._is_still_missing())
         return select(func.count()).select_from(self.target).where(self._is_missing())
 
     def stage_missing(self) -> Any:
-        """Append the missing rows to the stage, with negative numbers."""
+        """Have the missing rows in the stage, with negative numbers, to be deleted or marked."""
+        if self.is_sifted:
+            action = Action.MARKED if self.policy.action is MissingAction.MARK else Action.DELETED
+            return update(self.stage).where(self._is_still_missing()).values(action=action.value)
         action = Action.MARKED if self.policy.action is MissingAction.MARK else Action.DELETED
         rows = select(
             -func.row_number().over(order_by=self.key),
@@ -127,46 +150,55 @@ class TableStatements:
                 literal(self.run.run_id),
                 literal(self._is_item),
                 s.c.action,
-                literal(self._now, schema.UtcDateTime()),
+                literal(self.now, schema.UtcDateTime()),
                 case((s.c.action != Action.CREATED.value, old), else_=null()),
                 case((s.c.action.in_([Action.CREATED.value, Action.UPDATED.value]), new), else_=null()),
             )
-            .select_from(s.outerjoin(self.target, s.c.v0 == self.key))
+            .select_from(s.outerjoin(self.target, self._joins(s)))
             .where(s.c.action.in_([action.value for action in actions]), self._wants_write(s), where)
         )
         names = ["job", "external_id", "run_id", "is_item", "action", "changed_at", "old_values", "new_values"]
         return insert(schema.changes).from_select(names, rows)
 
+    def history_rows(self, actions: Sequence[Action], where: ColumnElement[bool], limit: int) -> Select[Any]:
+        """Return number, id, action, old values, then new values of the first rows about to change."""
+        s = self.stage
+        columns = [*self.mapping.columns, *self._values]
+        return (
+            select(s.c.seq, s.c.external_id, s.c.action, *[c.label(f"c{number}") for number, c in enumerate(columns)])
+            .select_from(s.outerjoin(self.target, self._joins(s)))
+            .where(s.c.action.in_([action.value for action in actions]), self._wants_write(s), where)
+            .order_by(s.c.seq)
+            .limit(limit)
+        )
+
     def delete(self, where: ColumnElement[bool]) -> Any:
         """Delete the rows that the stage lists for it."""
-        return delete(self.target).where(self.key.in_(self._keys(Action.DELETED, where)))
+        return self.dialect.delete_keys(self.target, self.key, self._keys(Action.DELETED, where))
 
     def mark(self, where: ColumnElement[bool]) -> Any:
         """Mark the rows that the stage lists for it."""
-        values = {str(self.policy.column): self.policy.value}
-        return update(self.target).values(values).where(self.key.in_(self._keys(Action.MARKED, where)))
+        s, column = self.stage, self.target.columns[str(self.policy.column)]
+        is_marked = and_(self._joins(s), s.c.action == Action.MARKED.value, where)
+        return self.dialect.update_from(self.target, {column: literal(self.policy.value, column.type)}, is_marked)
 
     def update(self, where: ColumnElement[bool]) -> Any:
         """Update rows that differ and hold no newer version: both are decided here, not before."""
         s = self.stage
-        pairs = zip(self.mapping.columns[1:], self._values[1:], strict=True)
-        return (
-            update(self.target)
-            .values(dict(pairs))
-            .where(
-                self.key == s.c.v0,
-                s.c.action == Action.UPDATED.value,
-                self._wants_update(s),
-                where,
-            )
-        )
+        pairs = dict(zip(self.mapping.columns[1:], self._values[1:], strict=True))
+        differing = and_(self._joins(s), s.c.action == Action.UPDATED.value, self._wants_update(s), where)
+        return self.dialect.update_from(self.target, pairs, differing)
 
     def insert(self, where: ColumnElement[bool]) -> Any:
         """Insert the rows that are not there."""
         s = self.stage
-        there = exists().where(self.key == s.c.v0)
-        wanted = and_(s.c.action == Action.CREATED.value, ~there, ~self._is_outranked(s))
-        rows = select(*self._values).where(wanted, where).order_by(s.c.seq)
+        wanted = and_(s.c.action == Action.CREATED.value, ~self._is_outranked(s), where)
+        rows = select(*self._values).where(wanted)
+        if self.is_first_load:
+            # In random order of keys, an index of the target is read and written again and again.
+            rows = rows.order_by(s.c.v0)
+        else:
+            rows = rows.where(~exists().where(self._joins(s))).order_by(s.c.seq)
         return self.dialect.insert_missing(self.target, self.key.key, self.mapping.names, rows)
 
     def samples(self, limit: int, actions: Sequence[Action]) -> Select[Any]:
@@ -176,7 +208,7 @@ class TableStatements:
         raw = [type_coerce(column, NullType()).label(f"c{number}") for number, column in enumerate(columns)]
         return (
             select(s.c.external_id, s.c.action, *raw)
-            .join_from(s, self.target, s.c.v0 == self.key, isouter=True)
+            .join_from(s, self.target, self._joins(s), isouter=True)
             .where(s.c.action.in_([action.value for action in actions]))
             .order_by(s.c.seq)
             .limit(limit)
@@ -188,6 +220,9 @@ class TableStatements:
             (name, literal(MASK) if name in masked else column)
             for name, column in zip(self.mapping.names, columns, strict=True)
         ]
+
+    def _joins(self, s: Any) -> ColumnElement[bool]:
+        return self.dialect.same_key(self.key, s.c.v0)
 
     def _keys(self, action: Action, where: ColumnElement[bool]) -> Select[Any]:
         return select(self.stage.c.v0).where(self.stage.c.action == action.value, where)
@@ -229,38 +264,58 @@ class TableStatements:
         return case((self._is_unmarked(), literal(Action.MARKED.value)), else_=null())
 
     def _differs(self, s: Any) -> ColumnElement[bool]:
-        comparable = self.dialect.comparable
         return or_(
+            false(),
             *[
-                comparable(s.c[f"v{number}"]).is_distinct_from(comparable(column))
+                self.dialect.differs(s.c[f"v{number}"], column)
                 for number, column in enumerate(self.mapping.columns)
                 if number
-            ]
+            ],
         )
 
     def _is_older(self, s: Any) -> ColumnElement[bool]:
         number = self.mapping.version_index
         if number is None:
             return literal(value=False)
-        held, given = self.mapping.columns[number], s.c[f"v{number}"]
+        held, given = self.mapping.columns[number], self.dialect.exact(s.c[f"v{number}"])
         unknown = and_(given.is_(None), ~s.c.is_deletion)
         return and_(held.is_not(None), or_(unknown, and_(given.is_not(None), given < held)))
 
     def _is_missing(self) -> ColumnElement[bool]:
         s = self.stage.alias("seen")
-        seen = exists().where(s.c.v0 == self.key, s.c.seq > 0)
+        seen = exists().where(self._joins(s), s.c.seq > 0)
         missing = and_(self.key.is_not(None), ~seen, ~self._is_touched(self.dialect.key_text(self.key)))
         return and_(missing, self._is_unmarked()) if self.policy.action is MissingAction.MARK else missing
 
+    def _is_still_missing(self) -> ColumnElement[bool]:
+        s, seen = self.stage, self.stage.alias("seen")
+        # A record whose id differs, but not for the target, is the row's all the same.
+        there = [self._joins(s), ~exists().where(self._joins(seen), seen.c.seq > 0)]
+        if self.policy.action is MissingAction.MARK:
+            there.append(self._is_unmarked())
+        return and_(s.c.action == MISSING, exists().where(*there), ~self._is_touched(s.c.external_id))
+
     def _is_unmarked(self) -> ColumnElement[bool]:
-        return self.target.columns[str(self.policy.column)].is_distinct_from(self.policy.value)
+        column = self.target.columns[str(self.policy.column)]
+        return self.dialect.differs(literal(self.policy.value, column.type), column)
+
+    def last_touched(self) -> Select[Any]:
+        """Ask for the number of the last change that a single-item sync made after the fetch began."""
+        return select(func.max(schema.changes.c.id)).where(*self._of_messages())
+
+    def _of_messages(self) -> tuple[ColumnElement[bool], ...]:
+        c = schema.changes
+        return (c.c.job == self.mapping.job.name, c.c.is_item, c.c.id > self.run.watermark)
 
     def _is_touched(self, external_id: ColumnElement[Any]) -> ColumnElement[bool]:
-        """Tell whether a single-item sync changed the row after the fetch began."""
+        """Tell whether a single-item sync changed the row after the fetch began.
+
+        Asked as a set, not row by row: a history that fills while it is asked has no statistics to plan by.
+        """
         c = schema.changes
-        return exists().where(
-            c.c.job == self.mapping.job.name,
-            c.c.external_id == external_id,
-            c.c.is_item,
-            c.c.id > self.run.watermark,
-        )
+        if self.touched_up_to is None:
+            return external_id.in_(select(c.c.external_id).where(*self._of_messages()))
+        if self.touched_up_to == 0:
+            return literal(value=False)
+        known = (*self._of_messages(), c.c.id <= self.touched_up_to)
+        return external_id.in_(select(c.c.external_id).where(*known))

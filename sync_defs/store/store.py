@@ -1,26 +1,46 @@
 """The SQL store: a database that serves the engine's ports."""
 
+import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
-from typing import Any, cast
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
 
-from sqlalchemy import Connection, MetaData, Table, inspect, select, update
+from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, inspect, select, update
 
-from sync_defs.engine.ports import ChangeCounts, Run, RunRequest, Shaper, StagedRecord, StageHandle, Store, Writer
+from sync_defs.engine.ports import (
+    ChangeCounts,
+    KnownRecords,
+    NoneKnown,
+    Run,
+    RunRequest,
+    Shaper,
+    StagedRecord,
+    StageHandle,
+    Store,
+    Writer,
+)
 from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job, TableSync, is_callback_job
-from sync_defs.results import Action, ItemResult, Outcome, RunStatus, SyncResults
+from sync_defs.policies import MissingAction
+from sync_defs.results import Action, ItemResult, Outcome, RunStatus, SampledChange, SyncResults
 from sync_defs.store import runs, schema
-from sync_defs.store.callback_writer import callback_writing, diff_callbacks
+from sync_defs.store.callback_calls import diff_callbacks
+from sync_defs.store.callback_writer import callback_writing
 from sync_defs.store.coerce import encode_record
 from sync_defs.store.database import Database
 from sync_defs.store.frames import frame_pages
-from sync_defs.store.mapping import TableMapping, shaper_for, stage_table
+from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, stage_table
 from sync_defs.store.rejects import kept_records
 from sync_defs.store.staging import load
 from sync_defs.store.statements import TableStatements
-from sync_defs.store.table_writer import TableWriter, diff_table
+from sync_defs.store.table_writer import TableWriter, count_missing, diff_table, expected_without_state
+
+ITEM_SAMPLES: Final = 100
+"""Items of one transaction that its results name."""
+
+_ITEM_STAGE = "sync_item_stage"
+"""Of a connection's own, so that transactions at the same time may have one each."""
 
 
 class SqlStore(Store):
@@ -29,6 +49,15 @@ class SqlStore(Store):
     def __init__(self, database: Database) -> None:
         """Work on a database."""
         self.database = database
+        # Made once: SQLAlchemy knows a statement that it has compiled by the very tables in it.
+        self._mappings: dict[Job, TableMapping] = {}
+        self._stages: dict[str, Table] = {}
+        self._item_stages: dict[Job, Table] = {}
+
+    @property
+    def takes_threads(self) -> bool:
+        """Tell a SQLite in memory from all others: there each thread has a database of its own."""
+        return not isinstance(self.database.engine.pool, SingletonThreadPool)
 
     def now(self) -> datetime:
         """See `Store`."""
@@ -49,11 +78,12 @@ class SqlStore(Store):
         run = runs.new_run(self.database, job, request)
         runs.take_lease(self.database, job, run, request)
         with self.database.write() as connection:
-            self._bury_abandoned(connection, job, run)
+            self._bury_abandoned(connection, run)
             run = runs.record_run(self.database, connection, job, run, request)
+            self._stages.pop(run.stage, None)
             stage = self._stage(job, run)
             stage.drop(connection, checkfirst=True)
-            stage.create(connection)
+            self.database.dialect.create_stage(connection, stage, self._held(job))
         return run
 
     def load_run(self, run_id: str) -> Run:
@@ -62,13 +92,13 @@ class SqlStore(Store):
 
     def holding(self, job: Job, run: Run) -> AbstractContextManager[None]:
         """See `Store`."""
-        return runs.renewing(self.database, run)
+        return runs.renewing_lease(self.database, run)
 
     def shaper(self, job: Job) -> Shaper:
         """See `Store`."""
-        return shaper_for(job, self.database)
+        return RecordShaper(job, self.database) if is_callback_job(job) else self._mapping(cast("TableSync", job))
 
-    def frame_pages(self, value: Any) -> Iterator[list[Any]] | None:
+    def frame_pages(self, value: Any) -> Iterator[Sequence[Any]] | None:
         """See `Store`."""
         return frame_pages(value)
 
@@ -80,10 +110,29 @@ class SqlStore(Store):
         """See `Store`."""
         return kept_records(self.database, job.name)
 
-    def stage(self, job: Job, run: Run, page: Sequence[StagedRecord]) -> None:
+    def stage(
+        self, job: Job, run: Run, page: Sequence[StagedRecord], expected: Sequence[str | None] | None = None
+    ) -> None:
         """See `Store`."""
-        with self.database.write() as connection:
-            load(connection, self.database, self._stage(job, run), page)
+        if page:
+            with self.database.write() as connection:
+                load(connection, self.database, self._stage(job, run), page, expected)
+
+    def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:
+        """See `Store`."""
+        if is_callback_job(job):
+            if job.is_incremental or request.external_ids or not job.depends_on_record_alone:
+                return NoneKnown()
+            from sync_defs.store.known_callbacks import KnownCallbackRows  # numpy: not for what only takes in messages
+
+            return KnownCallbackRows(self.database, self._stage(job, run), job, is_full=request.full)
+        statements = self._statements(job, self._stage(job, run), run)
+        if job.is_incremental or request.external_ids:
+            with self.database.read() as connection:
+                return NoneKnown(expected=expected_without_state(connection, statements))
+        from sync_defs.store.known import KnownRows
+
+        return KnownRows(self.database, statements, is_full=request.full)
 
     def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
         """See `Store`."""
@@ -92,24 +141,28 @@ class SqlStore(Store):
             if is_callback_job(job):
                 return diff_callbacks(connection, stage, job, self.database)
             statements = self._statements(job, stage, run)
+            self.database.dialect.begin_bulk(connection)
             counts = diff_table(connection, statements, sample_size=job.sample_size)
             counts.row_count = int(connection.execute(statements.count_rows()).scalar_one())
+            statements.is_sifted = handle.is_sifted
             if handle.is_complete:
-                counts.missing = int(connection.execute(statements.count_missing()).scalar_one())
-                counts.withheld_reason = allow(counts.missing, counts.row_count) if counts.missing else None
+                counts.missing = count_missing(connection, statements, handle)
+                removes = counts.missing and job.missing_policy.action is not MissingAction.KEEP
+                counts.withheld_reason = allow(counts.missing, counts.row_count) if removes else None
                 counts.withheld = counts.missing if counts.withheld_reason else 0
             return counts
 
     @contextmanager
-    def writing(self, job: Job, run: Run, *, is_complete: bool) -> Generator[Writer]:
+    def writing(self, job: Job, run: Run, handle: StageHandle) -> Generator[Writer]:
         """See `Store`."""
         with self.database.connect(writes=True) as connection:
             connection.begin()
             try:
                 self.database.dialect.begin_upsert(connection)
+                self.database.dialect.begin_bulk(connection)
                 runs.lock_writing(self.database, connection, job.name)
                 runs.check_lease(connection, run)
-                with self._writer(connection, job, run, is_complete=is_complete) as writer:
+                with self._writer(connection, self._stage(job, run), job, run, handle) as writer:
                     yield writer
                 if run.dry_run:
                     connection.rollback()
@@ -123,7 +176,8 @@ class SqlStore(Store):
         """See `Store`."""
         with self.database.write() as connection:
             runs.finish_run(connection, results, None)
-            self._stage(job, run).drop(connection, checkfirst=True)
+            self._stages.pop(run.stage, None)
+            self._drop_stage(connection, run.run_id, run.stage)
             runs.release_lease(connection, run)
 
     def apply_items(
@@ -136,17 +190,18 @@ class SqlStore(Store):
         settle: Callable[[Any, Sequence[ItemResult]], None] | None,
     ) -> list[ItemResult]:
         """See `Store`."""
-        stage = self._stage(job, run)
+        stage = self._item_stage(job)
         with self.database.write() as connection:
             self.database.dialect.begin_upsert(connection)
             runs.lock_writing(self.database, connection, job.name)
-            runs.insert_run(connection, run)
+            runs.insert_run(connection, run, report_due_at=self.now() + timedelta(seconds=run.report_after_s))
             kept = keep(connection) if keep is not None else set(range(len(items)))
-            stage.create(connection)
+            self.database.dialect.create_item_stage(connection, stage, self._held(job))
             load(connection, self.database, stage, [item for number, item in enumerate(items) if number in kept])
             if isinstance(job, TableSync):
                 diff_table(connection, self._statements(job, stage, run), sample_size=0)
-            with self._writer(connection, job, run, is_complete=False) as writer:
+            handle = StageHandle(run_id=run.run_id, job_name=job.name)
+            with self._writer(connection, stage, job, run, handle) as writer:
                 writer.judge_missing(lambda _missing, _rows: None)
                 writer.write(lambda _done: None)
                 results = _item_results(connection, stage, items, kept)
@@ -154,7 +209,7 @@ class SqlStore(Store):
             runs.note_confirmed(connection, stage, run, self.now())
             if settle is not None:
                 settle(connection, results)
-            stage.drop(connection)
+            self.database.dialect.drop_item_stage(connection, stage)
         return results
 
     def recent_results(self, job_name: str | None = None, *, limit: int = 20) -> list[SyncResults]:
@@ -179,6 +234,7 @@ class SqlStore(Store):
                 deleted=counts.deleted,
                 marked=counts.marked,
                 errors=counts.errors,
+                samples=_sampled(results),
                 started_at=run.started_at,
                 completed_at=now,
                 duration_ms=int((now - run.started_at).total_seconds() * 1000),
@@ -188,24 +244,44 @@ class SqlStore(Store):
         )
 
     def _stage(self, job: Job, run: Run) -> Table:
-        columns = TableMapping(job, self.database).columns if isinstance(job, TableSync) else ()
-        return stage_table(run.stage, self.database.dialect, columns)
+        if run.stage not in self._stages:
+            self._stages[run.stage] = stage_table(run.stage, self.database.dialect, self._held(job))
+        return self._stages[run.stage]
+
+    def _item_stage(self, job: Job) -> Table:
+        dialect = self.database.dialect
+        if not dialect.has_temporary_tables:
+            return stage_table(f"sync_stage_{uuid.uuid4().hex}", dialect, self._held(job))
+        if job not in self._item_stages:
+            self._item_stages[job] = stage_table(_ITEM_STAGE, dialect, self._held(job), is_temporary=True)
+        return self._item_stages[job]
+
+    def _mapping(self, job: TableSync) -> TableMapping:
+        if job not in self._mappings:
+            self._mappings[job] = TableMapping(job, self.database)
+        return self._mappings[job]
+
+    def _held(self, job: Job) -> Sequence[Column[Any]]:
+        return self._mapping(job).columns if isinstance(job, TableSync) else ()
 
     def _statements(self, job: Job, stage: Table, run: Run) -> TableStatements:
-        return TableStatements(TableMapping(cast("TableSync", job), self.database), stage, self.database, run)
+        return TableStatements(self._mapping(cast("TableSync", job)), stage, self.database, run)
 
     @contextmanager
-    def _writer(self, connection: Connection, job: Job, run: Run, *, is_complete: bool) -> Generator[Writer]:
-        stage = self._stage(job, run)
+    def _writer(
+        self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle
+    ) -> Generator[Writer]:
         if is_callback_job(job):
-            with callback_writing(connection, stage, job, self.database, run, is_complete=is_complete) as writer:
+            with callback_writing(connection, stage, job, self.database, run, handle) as writer:
                 yield writer
         else:
             statements = self._statements(job, stage, run)
-            yield TableWriter(connection, statements, self.database, run, is_complete=is_complete)
+            statements.is_sifted = handle.is_sifted
+            yield TableWriter(connection, statements, self.database, run, handle)
 
     def _check_target(self, job: TableSync) -> None:
         table = job.target
+        check_key_type(job)
         absent = self._absent([table])
         if absent and job.create_table:
             self._create(absent)
@@ -234,7 +310,7 @@ class SqlStore(Store):
         table = job.target
         with self.database.read() as connection:
             present = {column["name"] for column in inspect(connection).get_columns(table.name, schema=table.schema)}
-        absent = [c.name for c in TableMapping(job, self.database).columns if c.name not in present]
+        absent = [c.name for c in self._mapping(job).columns if c.name not in present]
         if absent:
             raise ConfigurationError(
                 f"job {job.name!r}: table {table.fullname!r} in {self.database.label} has no column "
@@ -242,20 +318,32 @@ class SqlStore(Store):
                 code="unknown_column",
             )
 
-    def _bury_abandoned(self, connection: Connection, job: Job, run: Run) -> None:
-        """End the runs that died: whoever holds the lease knows that they are dead."""
+    def _bury_abandoned(self, connection: Connection, run: Run) -> None:
+        """End the runs that died, and drop what stages are left: whoever holds the lease knows that they are dead."""
         for dead in runs.abandoned_runs(connection, run):
-            Table(dead.stage, MetaData(), schema=schema.SCHEMA).drop(connection, checkfirst=True)
-            connection.execute(
-                update(schema.runs)
-                .where(schema.runs.c.run_id == dead.run_id)
-                .values(status=RunStatus.FAILED.value, completed_at=self.now())
-            )
+            self._drop_stage(connection, dead.run_id, dead.stage)
+            if dead.status == RunStatus.RUNNING:
+                ended = {"status": RunStatus.FAILED.value, "completed_at": self.now()}
+                connection.execute(update(schema.runs).where(schema.runs.c.run_id == dead.run_id).values(ended))
+
+    def _drop_stage(self, connection: Connection, run_id: str, stage: str) -> None:
+        if stage:
+            Table(stage, MetaData(), schema=schema.SCHEMA).drop(connection, checkfirst=True)
+            connection.execute(update(schema.runs).where(schema.runs.c.run_id == run_id).values(stage=None))
 
 
 def counts_of(counts: ChangeCounts) -> dict[str, Any]:
     """Return the six outcomes by name."""
     return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
+
+
+def _sampled(results: Sequence[ItemResult]) -> list[SampledChange]:
+    """Return what became of the first items that have an id, without their values."""
+    named = [result for result in results if result.external_id is not None]
+    return [
+        SampledChange(external_id=result.external_id or "", action=result.action, changes={})
+        for result in named[:ITEM_SAMPLES]
+    ]
 
 
 def _item_results(

@@ -2,19 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from sync_defs.engine.ports import ChangeCounts, Run, Writer
-from sync_defs.errors import OutcomeError, RecordError
+from sync_defs.engine.ports import ChangeCounts, Run, StageHandle, Writer
+from sync_defs.errors import OutcomeError
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action, ItemError, Outcome, SampledChange, SyncResults
 from sync_defs.store.database import Database
-from sync_defs.store.narrow import Narrowing
-from sync_defs.store.rejects import settle_rejects
+from sync_defs.store.dialects import Refused
+from sync_defs.store.narrow import Narrowing, Step
+from sync_defs.store.plain_history import write_history
+from sync_defs.store.proof import Shift
+from sync_defs.store.rejects import Versions, has_open_rejects, settle_rejects, version_of_text
 from sync_defs.store.runs import finish_run
-from sync_defs.store.staging import item_error, reject, shown, stage_counts, staged_errors
+from sync_defs.store.staging import CHANGING, item_error, reject_all, shown, stage_counts, staged_errors
+from sync_defs.store.state_header import forget, move_checksum
 from sync_defs.store.statements import MASK, TableStatements
 
 _PASSES = 3
@@ -29,16 +34,16 @@ class TableWriter(Writer):
         statements: TableStatements,
         database: Database,
         run: Run,
-        *,
-        is_complete: bool,
+        handle: StageHandle,
     ) -> None:
         """Work inside the connection's transaction."""
         self._connection = connection
         self._statements = statements
         self._database = database
         self._run = run
-        self._is_complete = is_complete
-        self._narrowing = Narrowing(connection, database.dialect)
+        self._handle = handle
+        self._is_complete = handle.is_complete
+        self._narrowing = Narrowing(connection, database.dialect, statements.stage)
         self._written = Counter[Action]()
         self._written_before = 0
         self._withheld = 0
@@ -47,18 +52,24 @@ class TableWriter(Writer):
         self._delete_errors: list[ItemError] = []
         self._logs_creations = True
         self._samples: list[SampledChange] = []
+        self._is_empty = False
+        self._found = Counter[str | None]()
+        self._shift: Shift | None = None
 
     def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
         """See `Writer`."""
-        rows = self._count(self._statements.count_rows())
-        self._logs_creations = rows > 0 or self._run.is_item
+        # The job's write lock is held: no single-item sync of it commits from here on.
+        self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
+        self._is_empty = is_empty(self._connection, self._statements)
+        self._statements.is_first_load = self._is_empty and not self._run.is_item
+        self._logs_creations = not self._is_empty or self._run.is_item
         if not self._is_complete:
             return
-        self._missing = self._count(self._statements.count_missing())
         policy = self._statements.policy.action
+        self._missing = count_missing(self._connection, self._statements, self._handle)
         if self._missing == 0 or policy is MissingAction.KEEP:
             return
-        self._withheld_reason = allow(self._missing, rows)
+        self._withheld_reason = allow(self._missing, self._count(self._statements.count_rows()))
         if self._withheld_reason is None:
             self._connection.execute(self._statements.stage_missing())
         else:
@@ -71,54 +82,84 @@ class TableWriter(Writer):
 
     def write(self, progress: Callable[[int], None]) -> None:
         """See `Writer`."""
+        if not self._run.dry_run and (self._run.is_item or self._handle.has_prints):
+            self._shift = Shift(self._connection, self._statements, is_empty=self._is_empty)
         low, high = self._range()
-        self._written += self._narrowing.run(low, high, self._remove, self._withhold)
+        removal = self._removal()
+        if removal is not None:
+            self._written[removal.action], refused = self._narrowing.run(low, high, removal)
+            self._withhold(refused)
         for _ in range(_PASSES):
-            written = self._narrowing.run(1, high, self._change, self._reject)
+            self._found = Counter(stage_counts(self._connection, self._statements.stage))
+            written = self._change(high)
             self._written += written
-            found = stage_counts(self._connection, self._statements.stage)
-            if found.get(Outcome.CREATED, 0) + found.get(Outcome.UPDATED, 0) == written.total():
+            if sum(self._found[action] for action in CHANGING) == written.total():
                 progress(high)
                 return
             # Somebody outside wrote the same rows between the classification and now: look again.
             self._written_before += written.total()
-            self._connection.execute(self._statements.forget())
+            self._statements.is_first_load = False
             self._connection.execute(self._statements.classify())
         raise OutcomeError(f"rows of {self._run.job_name!r} kept changing under {_PASSES} passes; run it again")
 
     def settle(self) -> ChangeCounts:
         """See `Writer`."""
-        found = stage_counts(self._connection, self._statements.stage)
-        written = self._written
+        found, written = self._found, self._written
         counts = ChangeCounts(
             created=written[Action.CREATED],
             updated=written[Action.UPDATED],
             deleted=written[Action.DELETED],
             marked=written[Action.MARKED],
-            unchanged=found.get(None, 0) - self._written_before,
-            skipped=found.get(Outcome.SKIPPED, 0),
-            stale=found.get(Outcome.STALE, 0),
-            rejected=found.get(Outcome.REJECTED, 0),
+            unchanged=found[None] - self._written_before,
+            skipped=found[Outcome.SKIPPED.value],
+            stale=found[Outcome.STALE.value],
+            rejected=found[Outcome.REJECTED.value],
             withheld=self._withheld,
             missing=self._missing,
             withheld_reason=self._withheld_reason,
             row_count=self._count(self._statements.count_rows()),
             samples=self._samples,
         )
-        counts.errors = [*staged_errors(self._connection, self._statements.stage, self._database), *self._delete_errors]
+        if counts.rejected or self._run.is_item:
+            counts.errors = staged_errors(self._connection, self._statements.stage, self._database)
+        counts.errors += self._delete_errors
         return counts
 
     def finish(self, results: SyncResults, cursor_after: str | None) -> None:
         """See `Writer`."""
+        is_clean = not (self._run.is_item or self._found[Outcome.REJECTED.value])
+        if not is_clean or has_open_rejects(self._connection, self._run.job_name):
+            self._settle_rejects()
+        if not self._run.dry_run:
+            self._remember(self._shift.measure() if self._shift is not None else None)
+        finish_run(self._connection, results, cursor_after)
+
+    def _settle_rejects(self) -> None:
+        column, mapping = self._statements.version, self._statements.mapping
+        versions = None
+        if column is not None:
+            of_kept = partial(version_of_text, mapping)
+            versions = Versions(column=column, of_landed=lambda value: value, of_kept=of_kept)
         settle_rejects(
             self._connection,
             self._statements.stage,
-            job=self._run.job_name,
-            run_id=self._run.run_id,
-            now=self._database.now(),
+            self._run,
+            versions,
+            database=self._database,
             is_complete=self._is_complete,
         )
-        finish_run(self._connection, results, cursor_after)
+
+    def _remember(self, shift: int | None) -> None:
+        """Keep what the next run may know by; chosen ids that change nothing leave it as it was."""
+        job_name = self._run.job_name
+        if self._run.is_item:
+            move_checksum(self._connection, job_name, shift or 0)
+        elif self._handle.has_prints:
+            from sync_defs.store.known import remember  # numpy: not for what only takes in messages
+
+            remember(self._connection, self._statements, self._run, self._handle, shift)
+        elif self._written.total():
+            forget(self._connection, job_name)
 
     def _count(self, statement: Any) -> int:
         return int(self._connection.execute(statement).scalar_one())
@@ -128,47 +169,73 @@ class TableWriter(Writer):
         low, high = self._connection.execute(select(func.min(seq), func.max(seq))).one()
         return (low, high) if low is not None else (1, 0)
 
-    def _remove(self, low: int, high: int) -> Counter[Action]:
-        where = self._statements.between(low, high)
-        self._history([Action.DELETED, Action.MARKED], where)
-        written = Counter({Action.DELETED: self._execute(self._statements.delete(where))})
-        if self._statements.policy.action is MissingAction.MARK:
-            written[Action.MARKED] = self._execute(self._statements.mark(where))
+    def _removal(self) -> Step | None:
+        """Return what the policy has for the rows that the stage lists as missing, or to be deleted."""
+        action = self._statements.policy.action
+        if action is MissingAction.KEEP:
+            return None
+        if action is MissingAction.MARK:
+            return self._step(Action.MARKED, self._statements.mark)
+        return self._step(Action.DELETED, self._statements.delete)
+
+    def _change(self, high: int) -> Counter[Action]:
+        """Update, then insert: what a row gives up by its update, a new one may have."""
+        steps = [self._step(Action.CREATED, self._statements.insert, is_logged=self._logs_creations)]
+        # A key alone never differs.
+        if len(self._statements.mapping.names) > 1:
+            steps.insert(0, self._step(Action.UPDATED, self._statements.update))
+        written = Counter[Action]()
+        for step in steps:
+            if self._found[step.action.value]:
+                written[step.action], refused = self._narrowing.run(1, high, step)
+                reject_all(self._connection, self._statements.stage, refused)
+                self._found[step.action.value] -= len(refused)
+                self._found[Outcome.REJECTED.value] += len(refused)
         return written
 
-    def _change(self, low: int, high: int) -> Counter[Action]:
-        where = self._statements.between(low, high)
-        logged = [Action.UPDATED, Action.CREATED] if self._logs_creations else [Action.UPDATED]
-        self._history(logged, where)
-        updated = self._execute(self._statements.update(where))
-        return Counter({Action.UPDATED: updated, Action.CREATED: self._execute(self._statements.insert(where))})
+    def _step(self, action: Action, write: Callable[[Any], Any], *, is_logged: bool = True) -> Step:
+        if not is_logged or not (self._statements.mapping.job.history or self._run.is_item):
+            return Step(action=action, write=write)
+        if self._database.dialect.builds_json:
+            return Step(action=action, write=write, history=partial(self._statements.history, [action]))
+        keep = partial(write_history, self._connection, self._statements, [action])
+        return Step(action=action, write=write, keep_history=keep)
 
-    def _execute(self, statement: Any) -> int:
-        return self._database.dialect.count_written(self._connection, statement)
-
-    def _history(self, actions: list[Action], where: Any) -> None:
-        if self._statements.mapping.job.history or self._run.is_item:
-            self._connection.execute(self._statements.history(actions, where))
-
-    def _reject(self, seq: int, error: RecordError) -> None:
-        reject(self._connection, self._statements.stage, seq, error)
-
-    def _withhold(self, seq: int, error: RecordError) -> None:
+    def _withhold(self, refused: Refused) -> None:
         stage = self._statements.stage
-        statement = select(stage.c.external_id).where(stage.c.seq == seq)
-        external_id = self._connection.execute(statement).scalar_one()
-        if seq > 0:
-            self._reject(seq, error)
-            return
-        self._withheld += 1
-        self._withheld_reason = "the database refuses some deletes"
-        reason = f"cannot delete the row: {error.reason}"
-        self._delete_errors.append(item_error(self._database, external_id, reason, error.code, error.field))
+        reject_all(self._connection, stage, [(seq, error) for seq, error in refused if seq > 0])
+        for seq, error in refused:
+            if seq > 0:
+                continue
+            statement = select(stage.c.external_id).where(stage.c.seq == seq)
+            external_id = self._connection.execute(statement).scalar_one()
+            self._withheld += 1
+            self._withheld_reason = "the database refuses some deletes"
+            reason = f"cannot delete the row: {error.reason}"
+            self._delete_errors.append(item_error(self._database, external_id, reason, error.code, error.field))
+
+
+def count_missing(connection: Connection, statements: TableStatements, handle: StageHandle) -> int:
+    """Return how many rows a complete fetch lacked."""
+    if handle.missing is not None and statements.policy.action is MissingAction.KEEP:
+        return handle.missing
+    return int(connection.execute(statements.count_missing()).scalar_one())
+
+
+def expected_without_state(connection: Connection, statements: TableStatements) -> str | None:
+    """Return what most records of a fetch will be where nothing is known of them: new, if the target is empty."""
+    return Outcome.CREATED.value if is_empty(connection, statements) else None
+
+
+def is_empty(connection: Connection, statements: TableStatements) -> bool:
+    """Tell whether the target has no row, without counting them."""
+    return connection.execute(statements.has_rows()).first() is None
 
 
 def diff_table(connection: Connection, statements: TableStatements, *, sample_size: int) -> ChangeCounts:
     """Classify a stage and return what an upsert would do; writes to the stage only."""
-    statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"])
+    is_first_load = is_empty(connection, statements)
+    statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"], is_first_load=is_first_load)
     if connection.execute(statements.has_duplicates()).first() is not None:
         connection.execute(statements.skip_duplicates())
     connection.execute(statements.classify())
@@ -176,7 +243,7 @@ def diff_table(connection: Connection, statements: TableStatements, *, sample_si
     counts = ChangeCounts(unchanged=found.get(None, 0))
     for outcome in set(Outcome) - {Outcome.UNCHANGED}:
         setattr(counts, outcome.value, found.get(outcome.value, 0))
-    counts.samples = _samples(connection, statements, sample_size)
+    counts.samples = _samples(connection, statements, sample_size) if counts.updated else []
     return counts
 
 

@@ -151,11 +151,9 @@ def project(project_at: Callable[[str], Project], sqlite_url: str) -> Project:
 
 
 @pytest.fixture
-def any_project(project_at: Callable[[str], Project], database_url: str) -> Project:
+def any_project(project_at: Callable[[str], Project], migrated_url: str) -> Project:
     """A project over each kind of database, with its tables."""
-    with Database(database_url) as database:
-        database.upgrade()
-    return project_at(database_url)
+    return project_at(migrated_url)
 
 
 @pytest.fixture

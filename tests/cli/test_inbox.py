@@ -90,3 +90,66 @@ def test_unknown_job_is_told(project):
 def test_prune_forgets_no_young_ids(any_project, inbox):
     assert any_project.run("inbox", "prune") == Done(0, "0 message ids forgotten\n", "")
     assert any_project.run("inbox", "prune", "--days", "13").code == 2
+
+
+def test_a_message_is_shown_whole_and_its_payload_only_when_asked(any_project, inbox):
+    done = any_project.run("inbox", "show", "stock", "B")
+    facts = dict(line.split(": ", 1) for line in done.out.splitlines())
+    assert (done.code, done.err) == (0, "")
+    assert facts.pop("received at").startswith("20")
+    assert facts == {
+        "job": "stock",
+        "external id": "B",
+        "message id": "m2",
+        "state": "dead",
+        "attempts": "1",
+        "deaths": "0",
+        "code": "bad",
+        "error": "of \\x1b no use",
+        "due at": "-",
+        "payload bytes": "27",
+    }
+    assert any_project.run("inbox", "show", "stock", "B", "--payload").out == done.out + (
+        'payload:\n  {"sku": "B", "quantity": 8}\n'
+    )
+
+
+def test_a_shown_message_as_json(any_project, inbox):
+    found = json.loads(any_project.run("inbox", "show", "stock", "--message", "m3", "--payload", "--json").out)
+    assert (found["external_id"], found["code"], found["payload"]) == (None, "not_json", "not \x1b[2J")
+    assert "payload" not in json.loads(any_project.run("inbox", "show", "stock", "A", "--json").out)
+
+
+def test_the_raw_payload_is_the_bytes_that_came(any_project, inbox):
+    job = Deployment().job("stock")
+    inbox.enqueue(read_message(job, message_id="m4", body=b"\xff\x00\n", now=inbox.database.now()))
+    with any_project.start("inbox", "show", "stock", "--message", "m4", "--raw") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, b"\xff\x00\n", b"")
+    assert any_project.run("inbox", "show", "stock", "--message", "m4", "--payload").out.endswith(
+        "payload: not UTF-8; --raw writes its bytes\n"
+    )
+
+
+def test_each_item_of_a_message_is_shown_and_one_alone_is_raw(any_project, inbox):
+    body = b'{"data": [{"sku": "X", "quantity": 1}, {"sku": "Y", "quantity": 2}]}'
+    inbox.enqueue(read_message(Deployment().job("stock"), message_id="m5", body=body, now=inbox.database.now()))
+    assert len(json.loads(any_project.run("inbox", "show", "stock", "--message", "m5", "--json").out)) == 2
+    done = any_project.run("inbox", "show", "stock", "--message", "m5", "--raw")
+    assert (done.code, done.out) == (2, "")
+    assert "the message has 2 items; give the ID of one." in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["stock", "Z"], 1, "[no_message] stock has no such message in its queue; see: sync-defs inbox list stock"),
+        (["stok", "Z"], 2, "[unknown_job] there is no job 'stok'"),
+        (["stock"], 2, "give either ID or --message ID."),
+        (["stock", "A", "--raw", "--json"], 2, "--raw excludes --payload and --json."),
+    ],
+)
+def test_a_message_that_cannot_be_shown_is_one_sentence(project, arguments, code, reason):
+    done = project.run("inbox", "show", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert reason in done.err

@@ -67,6 +67,17 @@ def test_payload_can_come_from_stdin(project, monkeypatch):
     assert project.run("item", "stock", "--payload", "-") == Done(0, "updated A\n", "")
 
 
+def test_payload_of_a_job_with_refetch_has_the_source_asked(any_project, payload):
+    file = any_project.folder / any_project.module / "stock" / "__init__.py"
+    file.write_text(file.read_text().replace("    fetch_items=chosen,", "    fetch_items=chosen,\n    refetch=True,"))
+    name = payload({"type": "item.updated", "data": {"sku": "A", "quantity": 7}})
+    assert any_project.run("item", "stock", "--payload", name) == Done(0, "created A\n", "")
+    assert any_project.rows() == {"A": 1}
+    any_project.source("away")
+    done = any_project.run("item", "stock", "--payload", name)
+    assert done == Done(1, "", "sync-defs: [fetch_failed] the source is away\n")
+
+
 def test_payload_that_is_not_json_is_one_sentence(project):
     (project.folder / "payload.json").write_text("{")
     done = project.run("item", "stock", "--payload", "payload.json")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import sqlalchemy as sa
 
+from sync_defs import Database
 from sync_defs.cli.progress import Lines
 from sync_defs.engine.ports import ChangeCounts
 from sync_defs.results import RunStatus
@@ -98,6 +99,19 @@ def test_json_of_a_failed_run_is_its_results(project):
         "the source is away; nothing was written or deleted",
     )
     assert done.err == "sync-defs: [fetch_failed] the source is away\n"
+
+
+def test_chosen_ids_that_the_source_lacks_are_listed(project):
+    out = "stock: 1 fetched = 1 created; 1 chosen id not in the source\n"
+    assert project.run("run", "stock", "--id", "A", "--id", "X") == Done(0, out, "  not in the source: X\n")
+    many = [word for number in range(12) for word in ("--id", f"X{number}")]
+    shown = ", ".join(f"X{number}" for number in range(10))
+    assert project.run("run", "stock", "--id", "A", *many).err == f"  not in the source: {shown} and 2 more\n"
+
+
+def test_a_run_that_finds_none_of_its_ids_is_code_1(project):
+    err = "sync-defs: [not_in_source] the source of 'stock' has none of the 2 chosen ids, such as 'X'; check them\n"
+    assert project.run("run", "stock", "--id", "X", "--id", "Y") == Done(1, "", err)
 
 
 def test_fetch_error_is_one_sentence(project, database):
@@ -202,9 +216,7 @@ def test_interrupted_run_is_recorded_as_failed(any_project, number):
     assert (process.returncode, out) == (130, "")
     assert err == "sync-defs: [interrupted] stopped by a signal\n"
     (any_project.folder / "hold").unlink()
-    engine = sa.create_engine(any_project.database_url, poolclass=sa.NullPool)
-    engine = engine.execution_options(schema_translate_map={"sync_defs": None} if "sqlite" in str(engine.url) else {})
-    with engine.connect() as connection:
+    with Database(any_project.database_url) as database, database.read() as connection:
         assert connection.execute(sa.select(runs.c.status)).scalars().all() == ["failed"]
     assert any_project.run("run", "stock").out == "stock: 3 fetched = 3 created\n"  # and its lease is free
 

@@ -57,9 +57,10 @@ def execute(tmp_path, database_url):
     return run
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)  # a file, and a server
 def test_ops_in_processes_of_their_own_hand_on_by_reference(execute, database_url):
     output = execute("sync_erp_inventory")
-    assert output.count("STEP_WORKER_STARTED") == 3
+    assert output.count("STEP_WORKER_STARTED") == 4  # fetch, diff, upsert, and the check of the inbox
     with Database(database_url) as database, database.read() as connection:
         assert connection.execute(select(func.count()).select_from(variants)).scalar_one() == 999
     with dg.DagsterInstance.from_config(str(execute.home)) as instance:

@@ -137,6 +137,15 @@ class World:
             result = connection.execute(sa.text(statement), values)
             return list(result.all()) if result.returns_rows else []
 
+    def create_orders(self) -> None:
+        """Create a table that refers to the target, in the target's own type."""
+        tables = sa.MetaData()
+        with self.database.write() as connection:
+            sa.Table("variants", tables, autoload_with=connection)
+            sa.Table("orders", tables, sa.Column("sku", sa.ForeignKey("variants.sku"), nullable=False)).create(
+                connection
+            )
+
     def log_writes(self) -> None:
         """Let the database itself log each row of the target that is written, by triggers."""
         with self.database.write() as connection:
@@ -156,8 +165,11 @@ BEGIN INSERT INTO written VALUES (lower(TG_OP), coalesce(NEW.sku, OLD.sku)); RET
 _TRIGGER = """
 CREATE TRIGGER log_write AFTER INSERT OR UPDATE OR DELETE ON variants FOR EACH ROW EXECUTE FUNCTION log_write()
 """
+_MARIADB = "CREATE TRIGGER log_{0} AFTER {0} ON variants FOR EACH ROW INSERT INTO written VALUES ('{0}', {1}.sku)"
+_EVENTS = (("insert", "NEW"), ("update", "NEW"), ("delete", "OLD"))
 TRIGGERS = {
-    "sqlite": [_SQLITE.format(*pair) for pair in (("insert", "NEW"), ("update", "NEW"), ("delete", "OLD"))],
+    "sqlite": [_SQLITE.format(*event) for event in _EVENTS],
+    "mariadb": [_MARIADB.format(*event) for event in _EVENTS],
     "postgresql": [_FUNCTION, _TRIGGER],
 }
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from sync_defs import ConfigurationError, FetchError, SyncJob, mark
+from sync_defs.engine import RunRequest, diff, fetch
+from sync_defs.store import SqlStore
 
 
 def records(*skus: str) -> list[dict[str, Any]]:
@@ -71,6 +73,17 @@ def test_guards(table_world, rows, missing, options, deleted, withheld):
     assert (results.deleted, results.withheld, results.created) == (deleted, withheld, 1)
     assert (results.withheld_reason is None) is (withheld == 0)
     assert len(table_world.rows()) == rows - deleted + 1
+
+
+def test_a_policy_that_deletes_nothing_withholds_nothing(table_world):
+    table_world.records = numbered(100)
+    table_world.sync()
+    store = SqlStore(table_world.database)
+    table_world.records = table_world.records[:50]
+    job = table_world.job()
+    handle = fetch(job, store, RunRequest(full=True), resources={"source": table_world.source})
+    counts = diff(job, store, handle)
+    assert (counts.missing, counts.withheld, counts.withheld_reason) == (50, 0, None)
 
 
 def test_guards_of_a_job(world):
@@ -145,7 +158,7 @@ def test_a_record_without_an_id_leaves_all_rows(world):
 
 
 def test_a_row_that_others_refer_to_stays_and_is_reported(world):
-    world.execute("CREATE TABLE orders (sku VARCHAR(40) REFERENCES variants (sku))")
+    world.create_orders()
     world.records = records("A", "B", "C")
     world.sync()
     world.execute("INSERT INTO orders VALUES ('B')")

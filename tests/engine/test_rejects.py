@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync_defs import RecordError, run_sync
+from sync_defs import Cursor, Deletion, RecordError, run_sync, sync_single_item
+from sync_defs.engine.items import sync_items
 from sync_defs.store import open_rejects
+from sync_defs.store.store import SqlStore
 
 
 def record(sku: Any, quantity: Any = 1, **more: Any) -> dict[str, Any]:
@@ -236,18 +238,25 @@ def test_a_callback_that_rolls_back_or_commits_touches_no_other_record(callback_
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, object()], ids=["dict", "object"])
-def test_a_value_that_the_driver_cannot_store_rejects_its_record_alone(callback_world, value):
+@pytest.mark.parametrize("way", ["attribute", "statement"])
+def test_a_value_that_the_driver_cannot_store_rejects_its_record_alone(callback_world, value, way):
+    """Set on an attribute, it does not even reach the driver."""
     job = callback_world.job()
 
     def create(session: Any, item: dict[str, Any]) -> None:
         type(job).create(job, session, item)
         if item["sku"] == "B":
-            next(row for row in session.new if row.sku == "B").barcode = value
+            row = next(row for row in session.new if row.sku == "B")
+            if way == "attribute":
+                row.barcode = value
+            else:
+                session.execute(sa.update(type(row)).values(barcode=value))
 
     job.create = create
     callback_world.records = [*GOOD, record("B")]
     results = callback_world.sync(job)
-    assert [(error.external_id, error.code) for error in results.errors] == [("B", "bad_value")]
+    code = {"attribute": "bad_text", "statement": "bad_value"}[way]
+    assert [(error.external_id, error.code) for error in results.errors] == [("B", code)]
     assert set(callback_world.rows()) == {"G1", "G2"}
 
 
@@ -267,3 +276,74 @@ def test_a_change_by_a_core_statement_is_an_update_also_after_a_failed_flush(cal
     results = callback_world.sync(job)
     assert (results.rejected, results.updated) == (1, 1)
     assert callback_world.rows()["B"][0] == 8
+
+
+def test_an_older_record_that_lands_leaves_a_newer_reject_open(world):
+    world.records = [record("A", 1, version=2)]
+    world.sync()
+    sync_single_item(world.job(), record("A", 5, version=9, brand="nobody"), database=world.database)
+    sync_single_item(world.job(), record("A", 3, version=4), database=world.database)
+    assert world.rows()["A"][0] == 3
+    assert [entry.external_id for entry in open_rejects(world.database)] == ["A"]
+    sync_single_item(world.job(), record("A", 6, version=10), database=world.database)
+    assert open_rejects(world.database) == []
+
+
+def test_a_full_fetch_leaves_a_reject_open_that_came_after_it_began(world):
+    def source(_: Cursor) -> Any:
+        yield record("A", 1)
+        sync_single_item(world.job(), record("B", 1, brand="nobody"), database=world.database)
+
+    world.source = source
+    world.sync()
+    assert [entry.external_id for entry in open_rejects(world.database)] == ["B"]
+    world.source = lambda _: [record("A", 1)]
+    world.sync()
+    assert open_rejects(world.database) == []
+
+
+def test_what_a_record_error_of_the_job_says_is_made_storable(callback_world):
+    job = callback_world.job()
+
+    def create(_session: Any, _item: dict[str, Any]) -> None:
+        raise RecordError("a\0b\ud800" + "x" * 5_000, code="c\0" * 100, field="f\0" * 300)
+
+    job.create = create
+    callback_world.records = [record("A")]
+    [error] = callback_world.sync(job).errors
+    assert (error.code, error.field) == ("c" * 64, "f" * 255)
+    assert error.message == f"{'f' * 255}: ab?" + "x" * 1_997
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_two_items_of_one_id_in_one_message_the_newest_lands(world, reverse):
+    newer, older = record("A", 5, version=9), record("A", 1, version=2)
+    job = world.job()
+    results = sync_items(job, SqlStore(world.database), [older, newer] if reverse else [newer, older])
+    assert sorted(result.action for result in results) == ["created", "skipped"]
+    assert world.rows()["A"][::2] == (5, 9)
+
+
+def test_a_rejected_delete_is_not_tried_again_as_a_record(world):
+    world.create_orders()
+    world.records = [record("A", 1, version=1)]
+    world.sync(full=False)
+    world.execute("INSERT INTO orders (sku) VALUES ('A')")
+    job = world.job(on_missing="delete")
+    gone = Deletion(external_id="A", record=record("A", 99, version=2))
+    [result] = sync_items(job, SqlStore(world.database), [gone])
+    assert (result.action, result.code) == ("rejected", "foreign_key")
+    world.records = []
+    assert world.sync(full=False).fetched == 0
+    assert world.rows()["A"][0] == 1
+
+
+def test_a_delete_that_tells_no_more_than_its_id_deletes(callback_world):
+    job = callback_world.job(on_missing="delete")
+    job.get_version = lambda item: item["version"]
+    callback_world.records = [record("A", 1, version=1), record("B", 1, version=5)]
+    callback_world.sync(job)
+    gone = [Deletion(external_id="A", record={"sku": "A"}), Deletion(external_id="B", record=record("B", version=4))]
+    results = sync_items(job, SqlStore(callback_world.database), gone)
+    assert [result.action for result in results] == ["deleted", "stale"]
+    assert set(callback_world.rows()) == {"B"}

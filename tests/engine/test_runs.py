@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sync_defs import BusyError, ConfigurationError, Cursor, Database, FetchError, Observer, RunStatus, run_sync
-from sync_defs.engine import RunRequest, fetch, upsert
+from sync_defs import (
+    BusyError,
+    ConfigurationError,
+    Cursor,
+    Database,
+    FetchError,
+    Observer,
+    RunStatus,
+    plan_sync,
+    run_sync,
+)
+from sync_defs.engine import RunRequest, diff, fetch, upsert
 from sync_defs.errors import LeaseLostError
 from sync_defs.store import SqlStore, open_rejects
 from sync_defs.store.database import utc_now
@@ -127,6 +138,7 @@ RECORDS = st.lists(
 )
 
 
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=RECORDS, after=RECORDS)
 def test_a_dry_run_counts_what_the_real_run_does_and_twice_is_once(world, before, after):
@@ -210,6 +222,30 @@ def test_a_killed_runs_lease_frees_itself_and_its_stage_goes(world):
     assert set(world.rows()) == {"B"}
 
 
+def test_the_stage_of_a_run_killed_after_its_commit_goes_with_the_next_run(world, monkeypatch):
+    world.records = [record("A")]
+    store = SqlStore(world.database)
+    handle = fetch(world.job(), store, RunRequest(), resources={"source": world.source})
+    diff(world.job(), store, handle)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlStore, "end_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            upsert(world.job(), store, handle)
+    assert stages(world) != []
+    later = Database(world.database.engine.url.render_as_string(hide_password=False))
+    later.clock = lambda: utc_now() + timedelta(seconds=61)
+    with later:
+        assert run_sync(world.job(), database=later, resources={"source": world.source}).unchanged == 1
+    assert stages(world) == []
+    assert store.load_run(handle.run_id).status is RunStatus.SUCCEEDED
+
+
+def stages(world):
+    with world.database.read() as connection:
+        names = sa.inspect(connection).get_table_names(schema=world.database.dialect.schema)
+    return [name for name in names if name.startswith("sync_stage_")]
+
+
 def test_four_runs_at_once_take_turns(world):
     """Each waits for the other; at no time do two hold the job."""
     inside, most, errors = [0], [0], []
@@ -255,6 +291,7 @@ def test_an_observer_hears_progress_and_may_fail(world):
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize("point", [1, 4, 9, 14, 20])
 def test_killed_anywhere_and_run_again_ends_as_undisturbed(world, point):
     """SIGKILL before the n-th statement that the upsert sends; the next run ends at the same rows.
@@ -287,9 +324,22 @@ def test_an_observer_that_fails_in_the_middle_does_not_end_the_run(world, caplog
     assert "the run goes on" in caplog.text
 
 
-def test_one_text_is_no_list_of_ids(world):
-    with pytest.raises(ConfigurationError, match="list of ids"):
-        world.sync(external_ids="AB")
+@pytest.mark.parametrize("function", [run_sync, plan_sync])
+@pytest.mark.parametrize(
+    ("options", "sentence", "code"),
+    [
+        ({"external_ids": "AB"}, "external_ids is str; give a list of ids", "bad_external_ids"),
+        ({"external_ids": 5}, "external_ids is int; give a list of ids", "bad_external_ids"),
+        ({"allow_deletes": -1}, "allow_deletes is -1; give 0 or more, or leave it out", "configuration"),
+        ({"allow_deletes": "all"}, "allow_deletes is str; give 0 or more, or leave it out", "configuration"),
+        ({"allow_deletes": True}, "allow_deletes is bool; give 0 or more, or leave it out", "configuration"),
+    ],
+)
+def test_an_option_of_a_run_that_is_of_no_use_is_refused(world, function, options, sentence, code):
+    with pytest.raises(ConfigurationError) as caught:
+        function(world.job(), database=world.database, resources={"source": world.source}, **options)
+    assert (caught.value.message, caught.value.code) == (sentence, code)
+    assert world.seen_cursors == []
 
 
 def test_a_run_that_fails_half_way_tells_what_is_committed(callback_world):

@@ -10,7 +10,7 @@ EVERY = 1_000
 
 
 def test_steps_of_an_unchanged_sync_grow_with_the_rows(sqlite_template, tmp_path, world_on):
-    few, many = (steps(world_on, sqlite_template, tmp_path / f"{rows}.db", rows) for rows in (500, 4_000))
+    few, many = (steps(world_on, sqlite_template, tmp_path / f"{rows}.db", rows) for rows in (300, 2_400))
     assert many / few < 16
 
 

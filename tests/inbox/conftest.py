@@ -31,9 +31,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(database_url: str, clock: Clock) -> Iterator[Database]:
-    with Database(database_url, clock=clock) as database:
-        database.upgrade()
+def database(migrated_url: str, clock: Clock) -> Iterator[Database]:
+    with Database(migrated_url, clock=clock) as database:
         yield database
 
 
@@ -42,17 +41,15 @@ def inbox(database: Database) -> Inbox:
     return Inbox(database, random=lambda: 0.5)
 
 
+def items_table() -> sa.Table:
+    """Return the target of these tests' jobs."""
+    columns = (sa.Column("id", sa.String(255), primary_key=True), sa.Column("name", sa.String(50)))
+    return sa.Table("items", sa.MetaData(), *columns, sa.Column("updated_at", sa.DateTime(timezone=True)))
+
+
 @pytest.fixture
 def job() -> TableSync:
-    target = sa.Table(
-        "items",
-        sa.MetaData(),
-        sa.Column("id", sa.String(255), primary_key=True),
-        sa.Column("name", sa.String(50)),
-        sa.Column("updated_at", sa.DateTime(timezone=True)),
-    )
-
-    @table_sync(target=target, key="id", fields={"name": "name"}, version="updated_at")
+    @table_sync(target=items_table(), key="id", fields={"name": "name"}, version="updated_at")
     def erp():
         return []
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.inbox import DrainOptions, MessageState, drain
@@ -164,6 +165,32 @@ def test_one_item_that_breaks_the_engine_holds_back_no_other(inbox, message, run
     assert sorted(rows()) == ["A", "C"]
 
 
+def test_trouble_of_the_database_with_one_item_counts_as_its_attempt(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
+    acknowledge = inbox.acknowledge
+
+    def fail_for_b(connection, claimed):
+        if claimed.external_id == "B":
+            raise OperationalError("SELECT 1", {}, Exception("out of memory"))
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", fail_for_b)
+    assert run().retried == 1
+    assert sorted(rows()) == ["A", "C"]
+    [left] = inbox.list_messages()
+    assert (left.external_id, left.attempts, left.code) == ("B", 1, "apply_failed")
+
+
+def test_a_lost_connection_gives_the_messages_back(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", [item("A"), item("B")]))
+    lost = OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=True)
+    monkeypatch.setattr(inbox, "acknowledge", lambda *_: (_ for _ in ()).throw(lost))
+    with pytest.raises(OperationalError):
+        run()
+    assert rows() == {}
+    assert [left.attempts for left in inbox.claim("erp", 10)] == [0, 0]
+
+
 def test_a_wrong_target_fails_the_drain_and_keeps_the_messages(inbox, message, run, database, target):
     inbox.enqueue(message("m1", item("A")))
     with database.write() as connection:
@@ -195,3 +222,59 @@ def test_it_ends_when_told_or_after_a_while(inbox, message, run, clock):
     assert run(should_stop=lambda: True).transactions == 0
     assert run(max_s=0.0).transactions == 0
     assert run(linger_s=3600.0, max_s=30.0, poll_s=10.0, sleep=clock.advance).transactions == 1
+
+
+def test_items_over_which_a_worker_died_are_applied_alone_and_after_the_others(inbox, message, run, rows, clock):
+    inbox.enqueue(message("m1", [item("A"), item("B")]))
+    inbox.claim("erp", 10)
+    clock.advance(60)
+    inbox.enqueue(message("m2", [item("C"), item("D")]))
+    results = run()
+    assert sorted(rows()) == ["A", "B", "C", "D"]
+    assert results.transactions == 3
+    assert {applied.external_id for applied in results.items[:2]} == {"C", "D"}
+
+
+def test_who_dies_over_an_item_takes_no_other_with_it(inbox, message, run, rows, clock, monkeypatch):
+    """Where the process ends in the middle of it, no more than that one lease is left."""
+    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
+    inbox.claim("erp", 10)
+    clock.advance(60)
+    acknowledge = inbox.acknowledge
+
+    def die_over_b(connection, claimed):
+        if claimed.external_id == "B":
+            raise SystemExit
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", die_over_b)
+    with pytest.raises(SystemExit):
+        run()
+    run()
+    assert sorted(rows()) == ["A", "C"]
+    assert inbox.state("erp", "B") is MessageState.CLAIMED
+    clock.advance(60)
+    assert [(left.external_id, left.deaths) for left in inbox.claim("erp", 10)] == [("B", 2)]
+
+
+def test_the_jobs_own_code_is_watched_and_the_wait_for_the_lock_is_not(inbox, message, run, job, monkeypatch):
+    inbox.enqueue(message("m1", [item("A")]))
+    told = []
+    lock, extract = inbox.lock, job.get_external_id
+
+    def locked(connection, claims):
+        told.append("locked")
+        return lock(connection, claims)
+
+    def read(record):
+        told.append("read")
+        return extract(record)
+
+    monkeypatch.setattr(inbox, "lock", locked)
+    monkeypatch.setattr(job, "get_external_id", read)
+    run(watch=told.append)
+    place = told.index("locked")
+    assert told[0] is True
+    assert told[place - 1] is False
+    assert told[place + 1] is True
+    assert told[-1] is False

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pydantic
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -103,6 +104,39 @@ class Customers(SyncJob[Customer, object]):
 
     def update(self, session, row, record):
         raise NotImplementedError
+
+
+class Contact(pydantic.BaseModel):
+    number: str = pydantic.Field(alias="contactNumber")
+    version: int
+
+
+class Contacts(Customers):
+    """Messages as the default takes them apart; callbacks read attributes."""
+
+    record_type = Contact
+
+    def extract_items(self, payload):
+        return SyncJob.extract_items(self, payload)
+
+    def get_version(self, record):
+        return record.version
+
+
+@pytest.mark.parametrize("kind", ["contact.updated", "contact.deleted"])
+def test_a_record_type_tells_id_and_version_on_arrival(kind):
+    data = [{"contactNumber": "A", "version": 1}, {"contactNumber": "B", "version": 2}]
+    for sent in (data[0], data):
+        items = read(Contacts(), json.dumps({"type": kind, "data": sent}).encode()).items
+        expected = [("A", "n:1", None), ("B", "n:2", None)][: len(items)]
+        assert [(item.external_id, item.version, item.code) for item in items] == expected
+        kept = [read_item(Contacts(), item.payload) for item in items]
+        assert kept == [Deletion(record=one) if kind.endswith("deleted") else one for one in data[: len(items)]]
+
+
+def test_what_does_not_fit_the_record_type_is_a_dead_letter():
+    [item] = read(Contacts(), b'{"data": {"contactNumber": "A", "version": "new"}}').items
+    assert (item.external_id, item.code) == (None, "external_id_missing")
 
 
 def test_items_that_are_not_json_are_found_again_by_position():

@@ -1,10 +1,12 @@
 """What a person sees and does: counts, lists, retry, discard."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from sync_defs.inbox import Counts, MessageState
+from sync_defs.inbox import Counts, EnqueueStatus, MessageState
+from tests.inbox.test_statements import sent_to
 
 
 @pytest.fixture
@@ -82,3 +84,34 @@ def test_rows_of_a_job_that_is_gone_become_dead_letters(inbox, message, clock):
     assert inbox.bury_unknown_jobs(["erp"]) == 1
     assert inbox.due_jobs() == ["erp"]
     assert {entry.code for entry in inbox.list_messages("gone", dead_only=True)} == {"unknown_job"}
+
+
+def test_rows_that_somebody_else_may_still_claim_are_left_alone(inbox, message, clock):
+    """The job may be one of another deployment, which works on the same database."""
+    for external_id in ("claimed", "waits"):
+        inbox.enqueue(replace(message(f"m-{external_id}", {"id": external_id}), job="gone"))
+        clock.advance(1)
+    inbox.claim("gone", 1)
+    day = timedelta(days=1)
+    clock.advance(86_398)
+    assert inbox.bury_unknown_jobs(["erp"], due_for=day) == 0
+    clock.advance(1)
+    assert inbox.bury_unknown_jobs(["erp"], due_for=day) == 1
+    clock.advance(61)
+    assert inbox.bury_unknown_jobs(["erp"], due_for=day) == 1
+    assert inbox.counts("gone").dead == 2
+
+
+def test_ids_older_than_14_days_go_in_small_transactions_and_dead_letters_stay(inbox, message, clock, database):
+    for number in range(7):
+        inbox.enqueue(message(f"old {number}", b"nope"))
+        clock.advance(number // 3)
+    clock.advance(14 * 86_400)
+    inbox.enqueue(message("young", {"id": "A"}))
+    clock.advance(1)
+    with sent_to(database) as statements:
+        assert inbox.prune(batch=2) == 7
+    assert sum("DELETE FROM" in statement for statement, _ in statements) > 2
+    assert inbox.prune() == 0
+    assert inbox.counts("erp").dead == 7
+    assert inbox.enqueue(message("young", {"id": "A"})).status is EnqueueStatus.DUPLICATE

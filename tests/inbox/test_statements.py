@@ -1,6 +1,7 @@
 """What the hot paths cost: statements sent, and the index that a claim uses."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import event
@@ -47,11 +48,35 @@ def test_a_claim_is_two_statements_whatever_its_size(inbox, message, database):
     assert words(statements) == ["SELECT", "UPDATE"]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_a_claim_reads_by_the_index_of_due_rows(inbox, database):
     with sent_to(database) as statements, database.write() as connection:
-        Claims(now=database.now()).claim(connection, "erp", limit=10, lease_s=60.0)
+        Claims(dialect=database.dialect, now=database.now()).claim(connection, "erp", limit=10, lease_s=60.0)
     [(statement, parameters)] = statements
     with database.read() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     assert "ix_sync_queue_job_due_at (job=? AND due_at<?)" in plan[0].detail
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+def test_a_look_for_due_jobs_steps_through_the_indexes(inbox, database):
+    with sent_to(database) as statements:
+        inbox.unattended_jobs()
+    [(statement, parameters)] = statements
+    with database.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    steps = [step.detail for step in plan]
+    assert any("later USING COVERING INDEX" in step and "(job>?)" in step for step in steps), steps
+    assert any("ix_sync_queue_job_due_at (job=? AND due_at<?)" in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_a_look_for_due_jobs_finds_those_of_any_number(inbox, message, database, clock):
+    assert inbox.due_jobs() == []
+    for name in ("b", "a", "c"):
+        received = message("m1", [{"id": n} for n in range(3)])
+        inbox.enqueue(replace(received, job=name))
+    inbox.claim("b", 10)
+    assert (inbox.due_jobs(), inbox.unattended_jobs()) == (["a", "c"], ["a", "c"])
+    clock.advance(5)
+    assert (inbox.unattended_jobs(waiting_s=5), inbox.unattended_jobs(waiting_s=6)) == (["a", "c"], [])

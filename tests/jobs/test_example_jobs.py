@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
-from sync_defs import ConfigurationError, Database, run_sync
+from sync_defs import Action, ConfigurationError, Database, FetchError, run_sync, sync_single_item
 from sync_defs.connectors import ErpClient
 from sync_defs.jobs import load_jobs, open_resources
 from sync_defs.jobs.erp_customers.tables import Customer
@@ -112,3 +112,25 @@ def test_an_unknown_resource_is_named(tmp_path):
     opened = open_resources(Settings(), ["erp", "crm"])
     with pytest.raises(ConfigurationError, match="there is no resource 'crm'; known resources: erp"), opened:
         pass
+
+
+def test_a_message_has_the_erp_asked_for_the_item(sync, erp, monkeypatch):
+    """With `refetch`, what the message says of the item is not used."""
+    job = load_jobs()["erp_inventory"]
+    monkeypatch.setattr(job, "refetch", True)
+    sync("erp_inventory")
+    erp.change("SKU-0001", quantity=7)
+    given = {"database": sync.database, "resources": {"erp": ErpClient(erp.url, sleep=lambda _: None)}}
+    payload = {"type": "inventory.updated", "data": {"sku": "SKU-0001", "quantity": 99}}
+    assert sync_single_item(job, payload, **given).action is Action.UPDATED
+    with sync.database.read() as connection:
+        query = select(variants.c.stock).where(variants.c.sku == "SKU-0001")
+        assert connection.execute(query).scalar_one() == 7
+    gone = {"type": "inventory.deleted", "data": {"sku": "SKU-0001"}}
+    assert sync_single_item(job, gone, **given).action is Action.UNCHANGED
+    erp.delete("SKU-0001")
+    erp.inject(server_errors=100)
+    with pytest.raises(FetchError):
+        sync_single_item(job, gone, **given)
+    erp.clear_faults()
+    assert sync_single_item(job, gone, **given).action is Action.MARKED

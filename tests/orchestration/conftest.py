@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import dagster as dg
@@ -70,6 +71,22 @@ class Shop:
         return [cast("dg.AssetObservation", record.asset_observation).metadata for record in reversed(found)]
 
 
+class Clock:
+    """A clock that only `sleep` moves."""
+
+    def __init__(self, start):
+        self.now = start
+
+    def __call__(self):
+        return self.now
+
+    def monotonic(self):
+        return self.now.timestamp()
+
+    def sleep(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata as values, tables as lists of dicts."""
     values = {key: getattr(value, "value", value) for key, value in metadata.items()}
@@ -114,3 +131,15 @@ def shop(database_url: str, instance: dg.DagsterInstance) -> Iterator[Shop]:
 def as_plain():
     """The function that turns metadata into plain values."""
     return plain
+
+
+@pytest.fixture
+def clock(shop):
+    return Clock(shop.database.now())
+
+
+@pytest.fixture
+def database(shop, database_url, clock):
+    """The shop's database, on a clock of the test's own."""
+    with Database(database_url, clock=clock) as database:
+        yield database

@@ -11,12 +11,9 @@ from sync_defs.orchestration.names import DATABASE_KEY, sync_run_id
 from sync_defs.orchestration.stages import diff_op
 
 
-def checks_of(result):
-    return [
-        event.event_specific_data
-        for event in result.all_events
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    ]
+def checks_of(result, name="no_rejected_records"):
+    events = [e for e in result.all_events if e.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+    return [e.event_specific_data for e in events if e.event_specific_data.check_name == name]
 
 
 def failure_of(result) -> str:
@@ -29,7 +26,12 @@ def test_a_run_writes_the_rows_and_materializes_the_asset(shop, as_plain):
     result = shop.run()
     assert result.success
     assert shop.rows() == {"A": 1, "B": 2}
-    assert [e.step_key for e in result.get_step_success_events()] == ["stock.fetch", "stock.diff", "stock.upsert"]
+    assert [e.step_key for e in result.get_step_success_events()] == [
+        "stock.fetch",
+        "stock.diff",
+        "stock.upsert",
+        "stock_inbox_has_no_dead_messages",
+    ]
     [materialization] = shop.materializations()
     metadata = as_plain(materialization.metadata)
     assert metadata.pop("sync_defs/duration_ms") >= 0
@@ -85,6 +87,15 @@ def test_chosen_ids_are_synced_alone(shop, as_plain):
     assert shop.rows() == {"A": 1, "C": 1}
     metadata = as_plain(shop.materializations()[-1].metadata)
     assert (metadata["sync_defs/fetched"], metadata["sync_defs/fetch"]) == (2, "chosen external ids")
+    assert "sync_defs/not_in_source" not in metadata
+
+
+def test_chosen_ids_that_the_source_lacks_are_listed(shop, as_plain):
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    assert shop.run({"external_ids": ["X", "A", "Y"]}).success
+    metadata = as_plain(shop.materializations()[-1].metadata)
+    assert metadata["sync_defs/summary"] == "stock: 1 fetched = 1 created; 2 chosen ids not in the source"
+    assert metadata["sync_defs/not_in_source"] == [{"external_id": "X"}, {"external_id": "Y"}]
 
 
 def test_a_rejected_record_fails_the_check_as_a_warning(shop, as_plain):

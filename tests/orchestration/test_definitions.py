@@ -9,20 +9,37 @@ import dagster as dg
 import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
-from sync_defs import ConfigurationError
+from sync_defs import ConfigurationError, TableSync
 from sync_defs.jobs import load_jobs
 from sync_defs.orchestration import build_sync_definitions
+from tests.orchestration.conftest import stock
 
 ROOT = Path(__file__).parents[2]
 
 # People's links, alerts and launch scripts name these: a change here is a change for them.
 EXPECTED = {
     "assets": ["erp_customers", "erp_inventory"],
-    "checks": ["erp_customers:no_rejected_records", "erp_inventory:no_rejected_records"],
-    "jobs": ["erp_customers_inbox", "erp_inventory_inbox", "sync_erp_customers", "sync_erp_inventory"],
+    "checks": [
+        "erp_customers:inbox_has_no_dead_messages",
+        "erp_customers:no_rejected_records",
+        "erp_inventory:inbox_has_no_dead_messages",
+        "erp_inventory:no_rejected_records",
+    ],
+    "jobs": [
+        "check_inboxes",
+        "erp_customers_inbox",
+        "erp_inventory_inbox",
+        "inbox_discard",
+        "inbox_retry",
+        "inbox_show",
+        "prune_bookkeeping",
+        "sync_erp_customers",
+        "sync_erp_inventory",
+    ],
     "schedules": {
         "erp_customers_schedule": ("30 3 * * *", "Europe/Berlin", "RUNNING"),
         "erp_inventory_schedule": ("0 * * * *", "UTC", "RUNNING"),
+        "prune_bookkeeping_daily": ("17 2 * * *", "UTC", "RUNNING"),
     },
     "sensors": {
         "erp_customers_inbox_sensor": ("erp_customers_inbox", 1, "RUNNING"),
@@ -116,11 +133,62 @@ def test_a_reserved_resource_name_is_refused():
         )
 
 
+WRONG_CRON = [
+    ("", "is no cron expression; give five fields (minute, hour, day, month, weekday) such as '30 4 * * *', or every="),
+    ("daily", "is no cron expression"),
+    ("61 4 * * *", "is no cron expression"),
+    ("0 25 * * *", "is no cron expression"),
+    ("30 4 * *", "is no cron expression"),
+    ("0 30 4 * * *", "is no cron expression"),
+    ("@reboot", "is no cron expression"),
+    (5, "is no cron expression"),
+    (["0 4 * * *"], "is no cron expression"),
+    ("0 4 31 2 *", "is no cron expression"),
+    ("0 4 31 4,6 *", "names a date that never comes, such as 31 April; correct day or month"),
+]
+
+
+@pytest.fixture
+def with_cron():
+    """Build the definitions of one job that has the given schedule."""
+
+    def fetch():
+        return []
+
+    def build(cron, timezone="UTC"):
+        job = TableSync(fetch, name="stock", target=stock, key="sku", fields={"quantity": "qty"})
+        job.cron, job.timezone = cron, timezone
+        return build_sync_definitions({"stock": job}, database_url="sqlite:///shop.db")
+
+    return build
+
+
+@pytest.mark.parametrize(("cron", "reason"), WRONG_CRON, ids=[str(cron) or "empty" for cron, _ in WRONG_CRON])
+def test_a_wrong_cron_names_the_job_the_text_and_the_way_out(with_cron, cron, reason):
+    with pytest.raises(ConfigurationError) as caught:
+        with_cron(cron)
+    assert str(caught.value).startswith(f"job 'stock': cron={cron!r} {reason}")
+    assert caught.value.code == "configuration"
+
+
+@pytest.mark.parametrize("cron", ["0 4 * * *", "*/15 6-20 * * mon-fri", "0 0 1,15 * *", "0 4 29 2 *", "@daily"])
+def test_a_cron_expression_is_taken_as_it_is(with_cron, cron):
+    schedule = with_cron(cron, "Europe/Berlin").resolve_schedule_def("stock_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == (cron, "Europe/Berlin")
+
+
+def test_an_unknown_time_zone_is_named(with_cron):
+    with pytest.raises(ConfigurationError, match="job 'stock': timezone 'Europe/Atlantis' is unknown; use a name such"):
+        with_cron("0 4 * * *", "Europe/Atlantis")
+
+
 def test_a_job_without_schedule_or_webhook_has_neither(shop):
     shop.job.every, shop.job.webhook = None, None
     defs = build_sync_definitions(
         {"stock": shop.job}, database_url="sqlite:///shop.db", resources={"source": shop.source}
     )
     repository = defs.get_repository_def()
-    assert (repository.schedule_defs, repository.sensor_defs) == ([], [])
-    assert "stock_inbox" not in repository.job_names
+    assert [schedule.name for schedule in repository.schedule_defs] == ["prune_bookkeeping_daily"]
+    assert repository.sensor_defs == []
+    assert not {"stock_inbox", "check_inboxes"} & set(repository.job_names)
+    assert [key.name for key in defs.resolve_asset_graph().asset_check_keys] == ["no_rejected_records"]

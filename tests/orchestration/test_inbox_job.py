@@ -5,13 +5,16 @@ import json
 import dagster as dg
 import pytest
 
+from sync_defs import table_sync
 from sync_defs.inbox import DrainOptions, Inbox, MessageState, read_message
 from sync_defs.inbox.attendance import is_attended
+from sync_defs.orchestration import INBOX_CHECK_NAME, build_sync_definitions
 from sync_defs.orchestration.inbox_job import Pace, bursts, inbox_job
 from sync_defs.orchestration.metadata import items_table
 from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY
 from sync_defs.results import Action, ItemResult
 from sync_defs.store import SqlStore
+from tests.orchestration.conftest import stock
 
 
 @pytest.fixture
@@ -42,9 +45,10 @@ def run(shop):
     return execute
 
 
-def check_of(result):
-    [event] = [e for e in result.all_events if e.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION]
-    return event.event_specific_data
+def check_of(result, name="no_rejected_records"):
+    events = [e for e in result.all_events if e.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+    [found] = [e.event_specific_data for e in events if e.event_specific_data.check_name == name]
+    return found
 
 
 def test_messages_are_applied_and_materialize_the_asset(shop, send, run, as_plain):
@@ -78,6 +82,7 @@ def test_messages_are_applied_and_materialize_the_asset(shop, send, run, as_plai
         "sync_defs/marked": 1,
         "sync_defs/retried": 0,
         "sync_defs/dead": 0,
+        "sync_defs/transactions": 1,
         "sync_defs/trigger": "webhook",
         "sync_defs/run_id": f"{result.run_id}.1",
     }
@@ -100,10 +105,50 @@ def test_a_rejected_message_fails_the_check_and_is_kept(shop, send, run, as_plai
     assert Inbox(shop.database).state("stock", "B") is MessageState.PENDING
 
 
-def test_an_empty_inbox_tells_nothing(shop, run):
+def test_the_resources_of_fetch_items_reach_the_drain(shop, send):
+    def fetch_items(external_ids, warehouse):
+        return [{"sku": external_id, "qty": warehouse[external_id]} for external_id in external_ids]
+
+    @table_sync(
+        target=stock, key="sku", fields={"quantity": "qty"}, fetch_items=fetch_items, refetch=True, create_table=True
+    )
+    def stock_job(source):
+        """Stock levels."""
+        return source
+
+    stock_job.name = "stock"
+    send("m1", sku="A", qty=5)
+    url = shop.database.engine.url.render_as_string(hide_password=False)
+    resources = {"source": [], "warehouse": {"A": 7}}
+    defs = build_sync_definitions({"stock": stock_job}, database_url=url, resources=resources)
+    drain = defs.resolve_job_def("stock_inbox").graph.node_dict["drain"].definition
+    assert isinstance(drain, dg.OpDefinition)
+    assert drain.required_resource_keys == {"sync_database", "warehouse"}
+    job = inbox_job(stock_job, pace=Pace(linger_s=0, burst=DrainOptions(linger_s=0)))
+    given = {DATABASE_KEY: shop.database, HANDOFF_KEY: dg.mem_io_manager, "warehouse": resources["warehouse"]}
+    assert job.execute_in_process(instance=shop.instance, resources=given).success
+    assert shop.rows() == {"A": 7}
+
+
+def test_an_empty_inbox_tells_no_more_than_that(shop, run, as_plain):
     result = run()
     assert result.success
     assert shop.materializations() == []
+    check = check_of(result, INBOX_CHECK_NAME)
+    expected = {"sync_defs/dead": 0, "sync_defs/waiting": 0, "sync_defs/oldest_due_age_s": 0.0}
+    assert (check.passed, as_plain(check.metadata)) == (True, expected)
+
+
+def test_a_message_that_dies_fails_the_check_of_the_inbox(shop, send, run, as_plain):
+    send("m1", sku="A" * 300, qty=5)
+    send("m2", sku="B", qty="many")
+    check = check_of(run(), INBOX_CHECK_NAME)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    metadata = as_plain(check.metadata)
+    assert (metadata["sync_defs/dead"], metadata["sync_defs/waiting"]) == (1, 1)
+    assert [(row["message_id"], row["code"]) for row in metadata["sync_defs/dead_messages"]] == [
+        ("m1", "external_id_too_long")
+    ]
 
 
 def test_a_burst_is_reported_before_the_drain_ends(shop, send):
@@ -117,7 +162,7 @@ def test_a_burst_is_reported_before_the_drain_ends(shop, send):
         if now[0] == 5:
             send("m2", sku="B", qty=2)
 
-    pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0), monotonic=lambda: now[0], sleep=sleep)
+    pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0, poll_s=0.5), monotonic=lambda: now[0], sleep=sleep)
     send("m1", sku="A", qty=1)
     seen = [(results.applied, now[0]) for results in bursts(shop.job, SqlStore(shop.database), run_id="r", pace=pace)]
     assert seen == [(1, 0.0), (1, 5.0)]

@@ -63,9 +63,8 @@ class Sender:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url, clock=lambda: NOW) as database:
-        database.upgrade()
+def database(migrated_url: str) -> Iterator[Database]:
+    with Database(migrated_url, clock=lambda: NOW) as database:
         yield database
 
 

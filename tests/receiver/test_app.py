@@ -219,10 +219,10 @@ def test_g20_logs_hold_no_body_and_no_secret(sender, caplog):
         sender.post(b"geheim", message_id="m3", webhook_signature="v1,geheim")
     assert "geheim" not in caplog.text
     assert SECRET[6:] not in caplog.text
-    assert "message m2 kept as a dead letter: external_id_missing" in caplog.text
+    assert "job erp: 1 items of a message kept as dead letters: external_id_missing" in caplog.text
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_a_sender_that_goes_away_leaves_nothing_behind(database, inbox):
     import anyio
 

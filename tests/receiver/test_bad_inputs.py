@@ -26,13 +26,21 @@ def cases(*areas: str) -> list[Any]:
             pytest.param(None, marks=pytest.mark.skip(reason="the corpus of bad inputs is not beside the repository"))
         ]
     found = json.loads(CORPUS.read_text())["cases"]
-    # Raw sockets, slow clients and retired routes are not a matter of this app.
+    # Raw sockets and slow senders are for `test_wire`; there are no retired routes.
     wanted = [case for case in found if case["area"] in areas and case["id"] != "http-31"]
     return [
         pytest.param(case, id=case["id"])
         for case in wanted
         if case["area"] == "secret" or {"path", "body"} <= case["input"].keys()
     ]
+
+
+def raw_cases() -> list[Any]:
+    """Return what is sent to a socket as it is."""
+    if not CORPUS.exists():
+        return cases()
+    found = json.loads(CORPUS.read_text())["cases"]
+    return [pytest.param(case, id=case["id"]) for case in found if "raw_latin1" in case["input"]]
 
 
 def spell(text: Any) -> bytes:

@@ -12,13 +12,16 @@ from standardwebhooks import Webhook as Signer
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.policies import Webhook
-from sync_defs.receiver import HmacVerifier, StandardVerifier, verifier_for
+from sync_defs.receiver import StandardVerifier, verifier_for
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 KEYS = [bytes([n]) * 24 for n in range(3)]
 SECRETS = ["whsec_" + base64.b64encode(key).decode() for key in KEYS]
 VERIFIER = StandardVerifier(SECRETS[:2])
-HMAC = HmacVerifier(["first secret", "second secret"], signature_header="X-Hub-Signature-256", id_header="X-Delivery")
+HMAC = verifier_for(
+    Webhook(scheme="hmac", signature_header="X-Hub-Signature-256", id_header="X-Delivery"),
+    ["first secret", "second secret"],
+)
 BODY = b'{"data": {"id": 1}}'
 
 

@@ -20,6 +20,8 @@ TABLES = {
     "sync_cursors",
     "sync_inbox",
     "sync_leases",
+    "sync_state",
+    "sync_state_parts",
     "sync_queue",
     "sync_rejects",
     "sync_runs",
@@ -73,7 +75,7 @@ def test_older_tables_ask_for_the_upgrade(migrated_url, older):
             database.ensure_ready()
 
 
-@pytest.mark.parametrize("newer", ["0002", "9999"])
+@pytest.mark.parametrize("newer", ["0004", "9999"])
 def test_newer_tables_are_refused_and_left_alone(migrated_url, newer):
     with Database(migrated_url) as database:
         set_revision(database, newer)
@@ -175,10 +177,11 @@ UNREACHABLE = [
     "postgresql://user:s3cret@127.0.0.1:1/target?connect_timeout=2",
     "postgresql://user@127.0.0.1:1/target?connect_timeout=2&password=s3cret",
     "postgresql+psycopg://user:s3cret@no-such-host.invalid/target?connect_timeout=2",
+    "mysql://user:s3cret@127.0.0.1:1/target?connect_timeout=2",
 ]
 
 
-@pytest.mark.parametrize("url", UNREACHABLE, ids=["port", "query", "host"])
+@pytest.mark.parametrize("url", UNREACHABLE, ids=["port", "query", "host", "mariadb"])
 def test_a_database_out_of_reach_is_named_without_its_password(url):
     with Database(url) as database, pytest.raises(DatabaseNotReadyError) as caught:
         database.ensure_ready()
@@ -216,7 +219,12 @@ def test_a_malformed_url_is_not_repeated(url):
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("mysql://user:s3cret@host/name", "database 'mysql' is not supported; use one of postgresql, sqlite"),
+        (
+            "mysql+nothing://user:s3cret@host/name",
+            "driver 'mysql\\+nothing' is not installed; the extra `mysql`",
+        ),
+        ("nosuch://user:s3cret@host/name", "driver 'nosuch' is not installed"),
+        ("mssql+pymssql://user:s3cret@host/name", "driver 'mssql\\+pymssql' is not installed"),
         ("postgresql+asyncpg://user:s3cret@host/name", "driver 'postgresql\\+asyncpg' is not installed"),
         ("postgresql+nothing://user:s3cret@host/name", "driver 'postgresql\\+nothing' is not installed"),
     ],

@@ -118,6 +118,10 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO touched VALUES (1); RETURN NULL; END $$
 """
 TRIGGERS = {
+    "mariadb": [
+        f"CREATE TRIGGER touch_{what} AFTER {what} ON items FOR EACH ROW INSERT INTO touched VALUES (1)"
+        for what in ("insert", "update", "delete")
+    ],
     "sqlite": [
         f"CREATE TRIGGER touch_{what} AFTER {what} ON items BEGIN INSERT INTO touched VALUES (1); END"
         for what in ("insert", "update", "delete")

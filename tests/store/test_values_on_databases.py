@@ -127,6 +127,79 @@ class ThingJob(SyncJob[dict[str, Any], Thing]):
             setattr(row, name, value)
 
 
+def test_what_a_callback_sets_is_coerced_as_in_a_table_job(database):
+    """Rounded once, in UTC, as the plain type; so the second run finds nothing to do."""
+    given = {
+        "amount": 2.67505,
+        "ratio": Decimal("0.5"),
+        "at": datetime(2026, 3, 29, 2, 30, 0, 1, tzinfo=timezone(timedelta(hours=2))),
+        "local": datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=2))),
+        "day": datetime(2026, 3, 29),
+        "big": "12",
+        "small": 7.0,
+        "flag": 1,
+        "size": "s",
+        "ref": str(REF).upper(),
+        "text": 7,
+    }
+    stored = {
+        **ABSENT,
+        "amount": Decimal("2.6751"),
+        "ratio": 0.5,
+        "at": datetime(2026, 3, 29, 0, 30, 0, 1, tzinfo=UTC),
+        "local": datetime(2026, 3, 29, 0, 30),
+        "day": date(2026, 3, 29),
+        "big": 12,
+        "small": 7,
+        "flag": True,
+        "size": Size.SMALL,
+        "ref": REF,
+        "text": "7",
+    }
+    records = [{"id": "A", **ABSENT, **given}]
+    assert counts(sync(database, ThingJob(), records)) == {"created": 1}
+    assert things(database) == {"A": stored}
+    assert counts(sync(database, ThingJob(), records)) == {"unchanged": 1}
+    assert counts(sync(database, ThingJob(), [{"id": "A", **ABSENT}])) == {"updated": 1}
+    assert counts(sync(database, ThingJob(), records)) == {"updated": 1}
+    assert things(database) == {"A": stored}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "code"),
+    [
+        ("small", 7.5, "bad_integer"),
+        ("small", 2**15, "out_of_range"),
+        ("amount", Decimal("NaN"), "non_finite_number"),
+        ("amount", 10**8, "out_of_range"),
+        ("text", "a\x00", "nul_character"),
+        ("at", "now", "bad_datetime"),
+    ],
+)
+def test_what_a_callback_sets_and_does_not_fit_costs_its_record_alone(database, column, value, code):
+    bad = {"id": "B", **ABSENT, column: value}
+    for _ in ("created", "updated"):
+        results = sync(database, ThingJob(), [{"id": "A", **ABSENT}, bad, {"id": "C", **ABSENT}])
+        assert [(error.external_id, error.field, error.code) for error in results.errors] == [("B", column, code)]
+        assert set(things(database)) - {"B"} == {"A", "C"}
+        assert things(database).get("B") in (None, ABSENT)
+        sync(database, ThingJob(), [{"id": "B", **ABSENT}])
+
+
+class CountingJob(ThingJob):
+    """Sets an expression, which the database computes."""
+
+    def update(self, session: Session, row: Thing, record: dict[str, Any]) -> None:
+        row.big = Thing.big + 1
+
+
+def test_an_expression_that_a_callback_sets_is_left_to_the_database(database):
+    records = [{"id": "A", **ABSENT, "big": 1}]
+    sync(database, CountingJob(), records)
+    assert counts(sync(database, CountingJob(), records)) == {"updated": 1}
+    assert things(database)["A"]["big"] == 2
+
+
 def table_job(target: Any, key: str, *fields: str, **options: Any) -> TableSync:
     """A job whose source is the resource `source`."""
     return TableSync(
@@ -323,8 +396,9 @@ def test_keys_that_are_no_text(database, kind, given, stored, policy):
     assert action(database, job, {"id": given[1], "n": 1}) in (["created"], ["updated"])
 
 
+@pytest.mark.parametrize("full", [True, False], ids=["compared", "known"])
 @pytest.mark.parametrize(("kind", "given", "stored"), KEYS, ids=["integer", "bigint", "uuid"])
-def test_a_message_outranks_a_fetch_whatever_the_key(database, kind, given, stored):
+def test_a_message_outranks_a_fetch_whatever_the_key(database, kind, given, stored, full):
     """What a message created during the fetch is not missing, whatever text the source writes the key with (G13)."""
     table = own_table(database, "items", sa.Column("id", kind, primary_key=True), sa.Column("n", sa.Integer))
     job, store = table_job(table, "id", "n", on_missing="delete"), SqlStore(database)
@@ -335,11 +409,22 @@ def test_a_message_outranks_a_fetch_whatever_the_key(database, kind, given, stor
         items = [{"id": key, "n": 5} for key in given]
         assert action(database, job, *items) == ["updated", "created", "created"]
 
-    handle = fetch(job, store, RunRequest(), resources={"source": during()})
+    handle = fetch(job, store, RunRequest(full=full), resources={"source": during()})
     diff(job, store, handle)
     results = upsert(job, store, handle)
-    assert (results.deleted, results.withheld, results.stale) == (0, 0, 1)
+    # A record that is known from the last run goes no further than its fingerprint.
+    assert (results.deleted, results.withheld, results.stale, results.unchanged) == (0, 0, int(full), int(not full))
     assert sorted(rows(database, table)) == sorted((key, 5) for key in stored)
+
+
+def test_a_target_may_be_a_key_alone(database):
+    table = own_table(database, "ids", sa.Column("id", sa.String(20), primary_key=True))
+    job = table_job(table, "id", on_missing="delete")
+    assert counts(sync(database, job, [{"id": "a"}, {"id": "b"}])) == {"created": 2}
+    assert counts(sync(database, job, [{"id": "a"}, {"id": "b"}])) == {"unchanged": 2}
+    results = sync(database, job, [{"id": "b"}, {"id": "c"}])
+    assert (results.created, results.unchanged, results.deleted) == (1, 1, 1)
+    assert rows(database, table) == [("b",), ("c",)]
 
 
 def test_two_texts_of_one_key_are_one_record(database):

@@ -1,7 +1,7 @@
 """The demo ERP over real HTTP: its data and its changes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,23 +11,7 @@ import httpx
 import pytest
 
 from sync_defs.testing.demo_erp import DemoErp, ErpState, Kind
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "erp.sqlite"
-
-
-@pytest.fixture
-def erp(path: Path) -> Iterator[DemoErp]:
-    with DemoErp(path=path) as erp:
-        yield erp
-
-
-@pytest.fixture
-def http(erp: DemoErp) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=erp.url) as http:
-        yield http
+from tests.testing.conftest import instant, listing
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +25,6 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoErp]:
 def standing_http(standing: DemoErp) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=standing.url) as http:
         yield http
-
-
-def instant(record: Mapping[str, object]) -> datetime:
-    return datetime.fromisoformat(str(record["updated_at"]))
-
-
-def listing(http: httpx.Client, path: str, **params) -> list[list[dict]]:
-    pages: list[list[dict]] = []
-    token = None
-    while token is not None or not pages:
-        answer = http.get(path, params=params | ({"page_token": token} if token else {}))
-        assert answer.status_code == 200, answer.text
-        pages.append(answer.json()["items"])
-        token = answer.json()["next_page_token"]
-    return pages
 
 
 # Data and listings.

@@ -1,40 +1,12 @@
 """The demo ERP's faults and refusals over real HTTP."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from sync_defs.testing.demo_erp import DemoErp, FaultSwitches
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "erp.sqlite"
-
-
-@pytest.fixture
-def erp(path: Path) -> Iterator[DemoErp]:
-    with DemoErp(path=path) as erp:
-        yield erp
-
-
-@pytest.fixture
-def http(erp: DemoErp) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=erp.url) as http:
-        yield http
-
-
-def listing(http: httpx.Client, path: str, **params) -> list[list[dict]]:
-    pages: list[list[dict]] = []
-    token = None
-    while token is not None or not pages:
-        answer = http.get(path, params=params | ({"page_token": token} if token else {}))
-        assert answer.status_code == 200, answer.text
-        pages.append(answer.json()["items"])
-        token = answer.json()["next_page_token"]
-    return pages
+from tests.testing.conftest import listing
 
 
 def test_rate_limit_answers_429_so_many_times(http: httpx.Client, erp: DemoErp) -> None:

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
@@ -23,6 +22,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 import sync_defs.testing.demo_erp.server
 from sync_defs.testing.demo_erp import DemoErp, ErpState, Kind, Webhooks
 from sync_defs.testing.demo_erp.webhooks import signed_headers
+from tests.testing.conftest import instant
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WAIT_S = 20
@@ -82,24 +82,9 @@ class Receiver:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "erp.sqlite"
-
-
-@pytest.fixture
-def erp(path: Path) -> Iterator[DemoErp]:
-    with DemoErp(path=path) as erp:
-        yield erp
-
-
-@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
-
-
-def instant(record: Mapping[str, object]) -> datetime:
-    return datetime.fromisoformat(str(record["updated_at"]))
 
 
 # Webhooks.

@@ -104,6 +104,7 @@ def is_draft(record: Mapping[str, object]) -> bool:
     create_table=True,
     every=timedelta(hours=6),
     webhook=None,
+    delivery="inline",
 )
 def shop(erp: ErpClient) -> Iterable[object]:
     return erp.inventory(None)
@@ -237,7 +238,9 @@ def everything(payload: dict[str, object]) -> str:
                 observer=Progress(),
             )
             changes = plan_sync(Customers(), database=database, resources={"crm": []})
-            item = sync_single_item(shop, payload, database=database, trigger=Trigger.WEBHOOK)
+            item = sync_single_item(
+                shop, payload, database=database, resources={"erp": ErpClient()}, trigger=Trigger.WEBHOOK
+            )
     except BusyError as error:
         return f"{error.job_name} is held by {error.holder} for {error.seconds_left} s"
     except ConfigurationError as error:

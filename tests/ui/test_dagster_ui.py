@@ -24,6 +24,7 @@ expect = playwright_api.expect
 ROOT = Path(__file__).parents[2]
 LOAD_S = 100
 DRY_RUN = "ops:\n  erp_inventory:\n    config:\n      dry_run: true\n"
+TWO_ITEMS = "ops:\n  erp_inventory:\n    config:\n      external_ids: [SKU-0001, SKU-0002]\n"
 
 pytestmark = [pytest.mark.ui, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -96,7 +97,7 @@ def stop(process: subprocess.Popen) -> None:
     """Stop the group, and kill what of it is left: the code servers outlive `dagster dev` by up to 45 s."""
     os.killpg(process.pid, signal.SIGINT)
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=60)  # a busy machine takes its time
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -132,6 +133,7 @@ def test_launchpad_asset_and_run_pages(project, page):
     run_id = project.run("sync_erp_inventory")
     the_asset_page_shows_the_run(project, page)
     the_run_page_shows_the_three_ops(project, page, run_id)
+    two_chosen_items_are_launched_from_the_launchpad(project, page)
     a_webhook_message_is_applied(project, page)
 
 
@@ -167,6 +169,17 @@ def the_run_page_shows_the_three_ops(project, page, run_id):
         expect(page.get_by_text(f"erp_inventory.{op}").first).to_be_attached()
 
 
+def two_chosen_items_are_launched_from_the_launchpad(project, page):
+    page.goto(f"{project.url}/locations/sync_defs/jobs/sync_erp_inventory/playground")
+    editor = page.locator(".CodeMirror").first
+    expect(editor).to_contain_text("erp_inventory:")  # the launchpad remembers the last config
+    editor.evaluate("(element, text) => element.CodeMirror.setValue(text)", TWO_ITEMS)
+    page.get_by_role("button", name="Launch Run").click()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=60_000)
+    page.goto(f"{project.url}/assets/erp_inventory?view=events")
+    expect(page.get_by_text("erp_inventory: 2 fetched = 2 unchanged").first).to_be_visible()
+
+
 def a_webhook_message_is_applied(project, page):
     job = load_jobs()["erp_inventory"]
     item = {"sku": "SKU-0001", "name": "By webhook", "quantity": 5, "price": "1.10", "active": True}
@@ -175,6 +188,6 @@ def a_webhook_message_is_applied(project, page):
         body = json.dumps({"type": "inventory.changed", "data": item}).encode()
         Inbox(database).enqueue(read_message(job, message_id="m1", body=body, now=database.now()))
         wait_until(lambda: Inbox(database).depth() == {}, within_s=60)
-    wait_until(lambda: project.materializations() == 2, within_s=60)
+    wait_until(lambda: project.materializations() == 3, within_s=60)
     page.goto(f"{project.url}/assets/erp_inventory?view=events")
     expect(page.get_by_text("erp_inventory: 1 message applied = 1 updated").first).to_be_visible()

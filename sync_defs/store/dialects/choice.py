@@ -2,21 +2,21 @@
 
 from sqlalchemy.engine import URL
 
-from sync_defs.errors import ConfigurationError
 from sync_defs.store.dialects.dialect import SqlDialect
+from sync_defs.store.dialects.generic import GenericDialect
+from sync_defs.store.dialects.mariadb import MariadbDialect
 from sync_defs.store.dialects.postgresql import PostgresqlDialect
 from sync_defs.store.dialects.sqlite import SqliteDialect
 
-_DIALECTS = {"sqlite": SqliteDialect, "postgresql": PostgresqlDialect}
+_DIALECTS = {
+    "sqlite": SqliteDialect,
+    "postgresql": PostgresqlDialect,
+    "mariadb": MariadbDialect,
+    "mysql": MariadbDialect,
+}
 
 
 def dialect_for(url: URL) -> SqlDialect:
-    """Return the dialect of a database URL.
-
-    Raises:
-        ConfigurationError: the database is not one that sync_defs knows.
-    """
+    """Return the dialect of a database URL: the generic one for a database that has none of its own."""
     name = url.get_backend_name()
-    if name not in _DIALECTS:
-        raise ConfigurationError(f"database {name!r} is not supported; use one of {', '.join(sorted(_DIALECTS))}")
-    return _DIALECTS[name]()
+    return _DIALECTS[name]() if name in _DIALECTS else GenericDialect(name)

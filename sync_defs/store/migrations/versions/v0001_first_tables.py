@@ -1,7 +1,8 @@
 """The first tables: runs, rejects, changes, cursors, leases, inbox and queue."""
 
 import sqlalchemy as sa
-from alembic import context, op
+
+from sync_defs.store.migrations.steps import create_index, create_table
 
 revision = "0001"
 down_revision = None
@@ -12,8 +13,7 @@ _TIME = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     """Create the tables."""
-    schema = context.config.attributes["schema"]
-    op.create_table(
+    create_table(
         "sync_runs",
         sa.Column("run_id", sa.String(64), primary_key=True),
         sa.Column("job", sa.String(63), nullable=False),
@@ -27,10 +27,9 @@ def upgrade() -> None:
         sa.Column("started_at", _TIME, nullable=False),
         sa.Column("completed_at", _TIME),
         sa.Column("results", sa.Text),
-        schema=schema,
     )
-    op.create_index("ix_sync_runs_job_started_at", "sync_runs", ["job", "started_at"], schema=schema)
-    op.create_table(
+    create_index("ix_sync_runs_job_started_at", "sync_runs", ["job", "started_at"])
+    create_table(
         "sync_rejects",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
         sa.Column("job", sa.String(63), nullable=False),
@@ -44,10 +43,9 @@ def upgrade() -> None:
         sa.Column("opened_at", _TIME, nullable=False),
         sa.Column("last_at", _TIME, nullable=False),
         sa.Column("closed_at", _TIME),
-        schema=schema,
     )
-    op.create_index("ix_sync_rejects_job_closed_at", "sync_rejects", ["job", "closed_at"], schema=schema)
-    op.create_table(
+    create_index("ix_sync_rejects_job_closed_at", "sync_rejects", ["job", "closed_at"])
+    create_table(
         "sync_changes",
         sa.Column("id", _ID, primary_key=True, autoincrement=True),
         sa.Column("job", sa.String(63), nullable=False),
@@ -58,34 +56,30 @@ def upgrade() -> None:
         sa.Column("changed_at", _TIME, nullable=False),
         sa.Column("old_values", sa.Text),
         sa.Column("new_values", sa.Text),
-        schema=schema,
     )
-    op.create_index("ix_sync_changes_job_external_id", "sync_changes", ["job", "external_id", "id"], schema=schema)
-    op.create_table(
+    create_index("ix_sync_changes_job_external_id", "sync_changes", ["job", "external_id", "id"])
+    create_table(
         "sync_cursors",
         sa.Column("job", sa.String(63), primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
         sa.Column("run_id", sa.String(64), nullable=False),
         sa.Column("updated_at", _TIME, nullable=False),
-        schema=schema,
     )
-    op.create_table(
+    create_table(
         "sync_leases",
         sa.Column("name", sa.String(80), primary_key=True),
         sa.Column("token", sa.String(64)),
         sa.Column("holder", sa.String(255)),
         sa.Column("expires_at", _TIME),
-        schema=schema,
     )
-    op.create_table(
+    create_table(
         "sync_inbox",
         sa.Column("source", sa.String(63), primary_key=True),
         sa.Column("message_key", sa.LargeBinary(32), primary_key=True),
         sa.Column("received_at", _TIME, nullable=False),
-        schema=schema,
     )
-    op.create_index("ix_sync_inbox_received_at", "sync_inbox", ["received_at"], schema=schema)
-    op.create_table(
+    create_index("ix_sync_inbox_received_at", "sync_inbox", ["received_at"])
+    create_table(
         "sync_queue",
         sa.Column("job", sa.String(63), primary_key=True),
         sa.Column("item_key", sa.LargeBinary(32), primary_key=True),
@@ -101,7 +95,6 @@ def upgrade() -> None:
         sa.Column("error", sa.Text),
         sa.Column("message_id", sa.Text),
         sa.Column("received_at", _TIME, nullable=False),
-        schema=schema,
     )
-    op.create_index("ix_sync_queue_due_at", "sync_queue", ["due_at"], schema=schema)
-    op.create_index("ix_sync_queue_job_due_at", "sync_queue", ["job", "due_at"], schema=schema)
+    create_index("ix_sync_queue_due_at", "sync_queue", ["due_at"])
+    create_index("ix_sync_queue_job_due_at", "sync_queue", ["job", "due_at"])

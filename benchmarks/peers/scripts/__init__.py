@@ -1,0 +1,1 @@
+"""What each tool runs: `python SCRIPT SOURCE ADDRESS FOLDER`, in an environment that has this tool only."""

@@ -1,0 +1,118 @@
+"""Checks of a job's options, as far as they need neither a database nor Dagster."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, cast
+from zoneinfo import ZoneInfo
+
+from sync_defs.errors import ConfigurationError
+from sync_defs.fields import Field
+from sync_defs.policies import Delivery, OnMissing, Webhook, every_to_cron
+
+CRON_HINT: Final = (
+    "is no cron expression; give five fields (minute, hour, day, month, weekday) such as '30 4 * * *', or every="
+)
+_CRON_WORD = re.compile(r"@(annually|yearly|monthly|weekly|daily|midnight|hourly)", re.IGNORECASE)
+_CRON_FIELD = re.compile(r"[\d*/,#?a-z-]+", re.IGNORECASE)
+_CRON_VALUE = re.compile(r"(?<![\d/#])\d+")
+_CRON_HIGHEST = (59, 23, 31, 12, 7)
+
+
+def options_problem(options: Mapping[str, object]) -> str | None:
+    """Return what is wrong with a job's options and what is allowed, or None.
+
+    Takes all of `JobOptions`. Values that may be secrets, or long, are told by their kind.
+    """
+    checks = (_schedule_problem, _missing_problem, _kind_problem)
+    return next((problem for check in checks if (problem := check(options)) is not None), None)
+
+
+def whole_number_problem(name: str, value: object, way_out: str) -> str | None:
+    """Return what is wrong with a value that should be an integer of 0 or more, or None; true is no number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return None
+    return f"{name} is {_shown(value)}; {way_out}"
+
+
+def callable_problem(name: str, value: object) -> str | None:
+    """Return what is wrong with a value that should be a function or None, or None."""
+    return None if value is None or callable(value) else f"{name} is {_shown(value)}; give a function, or leave it out"
+
+
+def mapping_problem(name: str, value: object) -> str | None:
+    """Return what is wrong with a value that should map columns to fields of the source, or None."""
+    if not isinstance(value, Mapping):
+        return f"{name} is {_shown(value)}; give {{column: field of the record}}, such as {{'stock': 'quantity'}}"
+    for column, spec in cast("Mapping[object, object]", value).items():
+        if not isinstance(column, str):
+            return f"{name} has a column that is {_shown(column)}; give its name as text"
+        if not isinstance(spec, str | Field):
+            return f"{name}[{column!r}] is {_shown(spec)}; give the name of the record's field, or a Field"
+    return None
+
+
+def _schedule_problem(options: Mapping[str, object]) -> str | None:
+    cron, every, timezone = options["cron"], options["every"], options["timezone"]
+    if cron is not None and every is not None:
+        return "cron= and every= exclude each other"
+    if cron is not None and not _may_be_cron(cron):
+        return f"cron={cron!r} {CRON_HINT}"
+    if every is not None:
+        try:
+            every_to_cron(cast("str | timedelta", every))
+        except ConfigurationError as error:
+            return error.message
+    try:
+        ZoneInfo(cast("str", timezone))
+    except (KeyError, ValueError, OSError, TypeError):
+        return f"timezone {timezone!r} is unknown; use a name such as Europe/Berlin"
+    return None
+
+
+def _may_be_cron(cron: object) -> bool:
+    """Tell whether a value has the form of a cron expression, with numbers in range; Dagster judges the rest."""
+    if not isinstance(cron, str):
+        return False
+    if _CRON_WORD.fullmatch(cron):
+        return True
+    fields = cron.split()
+    return len(fields) == len(_CRON_HIGHEST) and all(
+        _CRON_FIELD.fullmatch(field) and all(int(value) <= highest for value in _CRON_VALUE.findall(field))
+        for field, highest in zip(fields, _CRON_HIGHEST, strict=True)
+    )
+
+
+def _missing_problem(options: Mapping[str, object]) -> str | None:
+    on_missing, fraction = options["on_missing"], options["max_delete_fraction"]
+    if not isinstance(on_missing, OnMissing) and on_missing not in ("keep", "delete"):
+        return f"on_missing={on_missing!r}; use 'keep', 'delete' or mark(column=value)"
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
+        return f"max_delete_fraction is {_shown(fraction)}; give a number between 0 and 1"
+    return None
+
+
+def _kind_problem(options: Mapping[str, object]) -> str | None:
+    for name in ("max_delete_rows", "sample_size"):
+        problem = whole_number_problem(name, options[name], "give an integer, 0 or more")
+        if problem:
+            return problem
+    for name in ("history", "refetch"):
+        if not isinstance(options[name], bool):
+            return f"{name} is {_shown(options[name])}; give True or False"
+    webhook = options["webhook"]
+    if webhook is not None and not isinstance(webhook, Webhook):
+        return f"webhook is {_shown(webhook)}; give Webhook(...), or None for a job that takes no webhooks"
+    delivery = options["delivery"]
+    if delivery not in tuple(Delivery):
+        return f"delivery={delivery!r}; use {' or '.join(repr(str(known)) for known in Delivery)}"
+    if delivery == Delivery.INLINE and options["refetch"]:
+        return "delivery='inline' has no resources to ask the source with, so refetch=True needs delivery='run'"
+    verify = options["verify"]
+    return None if verify is None else whole_number_problem("verify", verify, "give an integer, 0 or more, or None")
+
+
+def _shown(value: object) -> str:
+    """Return a number as it is, and of everything else the kind."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else type(value).__name__

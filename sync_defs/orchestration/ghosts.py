@@ -1,0 +1,146 @@
+"""Ghosts: runs that Dagster holds to be at work though their process is gone, as after a power cut.
+
+Dagster's own launcher does not look after the processes that it starts. Every op of ours shows a sign of life instead,
+the lease `run:<run id>`. Who is not seen for a while and, where he was on this machine, is no process any more, is
+reported as failed: the run then takes no place in a pool or in the queue from others.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+from sqlalchemy import delete, select
+
+from sync_defs.job import Job
+from sync_defs.orchestration.names import SyncNames
+from sync_defs.store import Database
+from sync_defs.store.presence import present
+from sync_defs.store.schema import leases
+
+LOOK_EVERY_S: Final = 30.0
+UNSEEN_S: Final = 60.0
+"""After the end of the last sign: ops in processes of their own are some seconds apart."""
+NEVER_SEEN_S: Final = 600.0
+"""After the start of a run whose first op has not begun: to import the code and to open the resources takes a while."""
+FORGET: Final = timedelta(days=1)
+MESSAGE: Final = (
+    "The process of this run is gone: it shows no sign of life. What it had committed stays; the next run goes on."
+)
+_PREFIX: Final = "run:"
+_ZOMBIE: Final = "Z"
+_STARTED: Final = 19
+"""Place of a process's start, in ticks since the boot, in `/proc/<pid>/stat` behind its name."""
+_AT_WORK: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def sign_of_life(database: Database, run_id: str) -> AbstractContextManager[None]:
+    """Show during the block that a Dagster run is at work."""
+    return present(database, _PREFIX + run_id, token=run_id, holder=_this_process(), fades=True)
+
+
+class Ghosts:
+    """Finds and reports the ghosts among the runs of the Dagster jobs that belong to sync jobs."""
+
+    def __init__(self, jobs: Iterable[Job], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Look after the runs of these jobs: at once, and then every half minute."""
+        names = [SyncNames(job.name) for job in jobs]
+        self._job_names = {name for known in names for name in (known.job, known.inbox_job)}
+        self._assets = {dg.AssetKey(known.asset) for known in names}
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._look_at = monotonic()
+
+    def report(self, context: dg.SensorEvaluationContext, database: Database) -> None:
+        """Report ghosts as failed, if it is time to look."""
+        with self._lock:
+            if self._monotonic() < self._look_at:
+                return
+            self._look_at = self._monotonic() + LOOK_EVERY_S
+        instance = context.instance
+        records = [
+            record
+            for record in instance.get_run_records(dg.RunsFilter(statuses=_AT_WORK))
+            if self._is_ours(record.dagster_run, _location(context))
+        ]
+        signs = _signs(database, [record.dagster_run.run_id for record in records])
+        for record in records:
+            if _is_ghost(record, signs.get(record.dagster_run.run_id), database.now()):
+                run = instance.get_run_by_id(record.dagster_run.run_id)
+                if run is not None and run.status in _AT_WORK:  # it may have ended in between
+                    instance.report_run_failed(run, MESSAGE)
+        _forget(database)
+
+    def _is_ours(self, run: dg.DagsterRun, location: str | None) -> bool:
+        origin = run.remote_job_origin
+        if location != (origin.location_name if origin is not None else None):
+            return False
+        # A click on Materialize runs a job of Dagster's own, also for assets of others, which show no sign.
+        selection = run.asset_selection
+        return run.job_name in self._job_names or (selection is not None and selection <= self._assets)
+
+
+def _location(context: dg.SensorEvaluationContext) -> str | None:
+    origin = context.code_location_origin
+    return None if origin is None else origin.location_name
+
+
+def _signs(database: Database, run_ids: Iterable[str]) -> Mapping[str, Any]:
+    names = [_PREFIX + run_id for run_id in run_ids]
+    if not names:
+        return {}
+    with database.read() as connection:
+        rows = connection.execute(select(leases).where(leases.c.name.in_(names)))
+        return {row.name.removeprefix(_PREFIX): row for row in rows}
+
+
+def _is_ghost(record: dg.RunRecord, sign: Any, now: datetime) -> bool:
+    if sign is None:
+        since = record.start_time if record.start_time is not None else record.update_timestamp.timestamp()
+        return now.timestamp() - since > NEVER_SEEN_S
+    return now - sign.expires_at > timedelta(seconds=UNSEEN_S) and not _is_here(sign.holder)
+
+
+def _is_here(holder: str) -> bool:
+    """Tell whether it is a process of this machine that still lives: a busy database may keep it from its sign."""
+    host, _, process = holder.rpartition("/")
+    pid, _, _ = process.partition("@")
+    return host == _host() and _process(int(pid)) == process
+
+
+def _this_process() -> str:
+    return f"{_host()}/{_process(os.getpid())}"
+
+
+def _host() -> str:
+    return socket.gethostname()[:200]
+
+
+def _process(pid: int) -> str | None:
+    """Return a process's id and, on Linux, when it started, since ids are given out again; None: there is none."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if fields[0] == _ZOMBIE else f"{pid}@{fields[_STARTED]}"
+    return f"{pid}@"
+
+
+def _forget(database: Database) -> None:
+    """Delete the signs of runs that ended long ago."""
+    is_old = (leases.c.name.startswith(_PREFIX), leases.c.expires_at < database.now() - FORGET)
+    with database.read() as connection:
+        names = list(connection.execute(select(leases.c.name).where(*is_old).limit(1_000)).scalars())
+    if names:
+        with database.write() as connection:
+            connection.execute(delete(leases).where(leases.c.name.in_(names)))

@@ -1,0 +1,56 @@
+"""Presence: a row in `sync_leases` that says that somebody is at work. It guards no data, others only look at it.
+
+It is renewed every 5 s, and a killed process's ends within 20 s.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import or_, update
+
+from sync_defs.store.database import Database
+from sync_defs.store.renewal import renewing
+from sync_defs.store.schema import leases
+
+PRESENCE_S: Final = 20.0
+_RENEW_S: Final = 5.0
+
+
+@contextmanager
+def present(
+    database: Database, name: str, *, token: str, holder: str | None = None, fades: bool = False
+) -> Generator[None]:
+    """Say that somebody is at work during the block, unless the name is taken already.
+
+    Args:
+        database: where the leases are.
+        name: of the lease, at most 80 characters.
+        token: who works, at most 64 characters.
+        holder: what there is to know of him.
+        fades: whether the presence ends by itself some time after the block, and not with it.
+    """
+    _take(database, name, token, holder)
+    try:
+        with renewing(lambda: _write(database, name, token, leave=False), every_s=_RENEW_S, name=name):
+            yield
+    finally:
+        if not fades:
+            _write(database, name, token, leave=True)
+
+
+def _take(database: Database, name: str, token: str, holder: str | None) -> None:
+    free = or_(leases.c.expires_at.is_(None), leases.c.expires_at <= database.now(), leases.c.token == token)
+    ends = database.now() + timedelta(seconds=PRESENCE_S)
+    values = {"token": token, "holder": holder, "expires_at": ends}
+    with database.write() as connection:
+        database.dialect.insert_absent(connection, leases, {"name": name})
+        connection.execute(update(leases).where(leases.c.name == name, free).values(values))
+
+
+def _write(database: Database, name: str, token: str, *, leave: bool) -> None:
+    ends = None if leave else database.now() + timedelta(seconds=PRESENCE_S)
+    values = {"expires_at": ends, "token": None if leave else token}
+    with database.write() as connection:
+        connection.execute(update(leases).where(leases.c.name == name, leases.c.token == token).values(values))

@@ -1,0 +1,152 @@
+"""`sync_state`: what a job's rows looked like at the source when they were last in step, packed into blobs.
+
+One entry of 24 bytes for each row of the target, sorted by the hash of its external id: that hash, and the
+fingerprint of the record, zero where it is not known. The blobs change only in the transaction of the rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, insert, select
+
+from sync_defs.engine.ports import Fingerprint
+from sync_defs.store.schema import state_parts
+from sync_defs.store.state_header import StateHeader
+
+ENTRY = np.dtype([("key", "<u8"), ("low", "<u8"), ("high", "<u8")])
+_SIZE = ENTRY.itemsize
+_SENT = np.dtype([("key", ">u8"), ("low", "<u8"), ("high", "<u8")])
+UNKNOWN = bytes(16)
+_END = np.uint64((1 << 64) - 1)
+_MOST_STEPS = 32
+_PER_PART = 1_000
+"""Entries of one blob on average, at most some 1,300: small enough to be rewritten for a single change."""
+_MAX_PARTS = 4_096
+
+
+class State:
+    """The entries of one job, in memory."""
+
+    def __init__(self, entries: NDArray[Any]) -> None:
+        """Take sorted entries."""
+        self.entries = entries
+        self._keys_and_end = np.append(entries["key"], _END)
+        self.keys: NDArray[np.uint64] = self._keys_and_end[:-1]
+
+    @classmethod
+    def empty(cls) -> "State":
+        """Return a state without entries."""
+        return cls(np.empty(0, ENTRY))
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.entries)
+
+    def find(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return for each key the place of its entry, and whether it has one."""
+        if not len(self.keys):
+            return np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
+        # Keys are hashes, so the first bits of one tell its place but for a few: a tenth of the time of a search.
+        places = self._starts[keys >> self._shift].astype(np.int64)
+        behind = np.flatnonzero(self._keys_and_end[places] < keys)
+        for _ in range(_MOST_STEPS):
+            if not len(behind):
+                break
+            places[behind] += 1
+            behind = behind[self._keys_and_end[places[behind]] < keys[behind]]
+        else:
+            places[behind] = np.searchsorted(self.keys, keys[behind])
+        np.minimum(places, len(self.keys) - 1, out=places)
+        return places, self.keys[places] == keys
+
+    @property
+    def _shift(self) -> np.uint64:
+        """Return how many of a key's last bits its bucket leaves out; there are nearly as many buckets as keys."""
+        return np.uint64(64 - max(len(self.keys).bit_length() - 1, 1))
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int32]:
+        """Return the first place of each bucket."""
+        buckets = np.arange(1 << (64 - int(self._shift)), dtype=np.uint64)
+        return np.searchsorted(self.keys, buckets << self._shift).astype(np.int32)
+
+    def changed(self, put: NDArray[Any], removed: NDArray[np.uint64]) -> "State":
+        """Return the state with entries put in or in place of others, and others removed; the last one put wins."""
+        order = np.argsort(put["key"], kind="stable")
+        put = put[order]
+        is_last = np.ones(len(put), np.bool_)
+        is_last[:-1] = put["key"][:-1] != put["key"][1:]
+        put = put[is_last]
+        gone = np.union1d(put["key"], removed)
+        kept = self.entries[~np.isin(self.keys, gone, assume_unique=False)]
+        both = np.concatenate([kept, put])
+        return State(both[np.argsort(both["key"], kind="stable")])
+
+
+def fingerprints(entries: NDArray[Any]) -> list[Fingerprint | None]:
+    """Return the fingerprints of entries; None for one that is not known."""
+    packed_entries = entries.tobytes()
+    contents = [packed_entries[end - len(UNKNOWN) : end] for end in range(_SIZE, len(packed_entries) + 1, _SIZE)]
+    return [
+        Fingerprint(key, content) if content != UNKNOWN else None
+        for key, content in zip(entries["key"].tolist(), contents, strict=True)
+    ]
+
+
+def joined(parts: Iterable[bytes]) -> NDArray[Any]:
+    """Return the entries of fingerprints in parts, 8 bytes of the id, the highest first, and 16 of the content each."""
+    return np.frombuffer(b"".join(parts), _SENT).astype(ENTRY)
+
+
+def unknown(keys: Sequence[int] | NDArray[np.uint64]) -> NDArray[Any]:
+    """Return entries whose fingerprints are not known."""
+    entries = np.zeros(len(keys), ENTRY)
+    entries["key"] = np.asarray(keys, np.uint64)
+    return entries
+
+
+def load_state(connection: Connection, job_name: str, header: StateHeader) -> State | None:
+    """Return the entries, or None where they are not what the header says: then everything is compared in full."""
+    rows = connection.execute(
+        select(state_parts.c.entries).where(state_parts.c.job == job_name).order_by(state_parts.c.part)
+    )
+    blobs = list(rows.scalars())
+    size = sum(map(len, blobs))
+    if len(blobs) != header.parts or size != header.entries * ENTRY.itemsize:
+        return None
+    entries = np.frombuffer(b"".join(blobs), ENTRY)
+    is_sorted = bool(np.all(entries["key"][:-1] <= entries["key"][1:]))
+    return State(entries) if is_sorted else None
+
+
+def save_parts(connection: Connection, job_name: str, state: State, before: State | None) -> int:
+    """Write the blobs that differ from those of the state before; return how many parts there are."""
+    parts = _parts(len(state))
+    is_same_layout = before is not None and _parts(len(before)) == parts
+    old = _blobs(before, parts) if before is not None and is_same_layout else {}
+    new = _blobs(state, parts)
+    dirty = {part: blob for part, blob in new.items() if old.get(part) != blob}
+    where = state_parts.c.job == job_name
+    if not is_same_layout:
+        connection.execute(delete(state_parts).where(where))
+    elif dirty:
+        connection.execute(delete(state_parts).where(where, state_parts.c.part.in_(list(dirty))))
+    if dirty:
+        rows = [{"job": job_name, "part": part, "entries": blob} for part, blob in dirty.items()]
+        connection.execute(insert(state_parts), rows)
+    return parts
+
+
+def _parts(entries: int) -> int:
+    """Return a power of two, so that a key's part is told by its first bits."""
+    return min(1 << max(0, (max(entries, 1) - 1) // _PER_PART).bit_length(), _MAX_PARTS)
+
+
+def _blobs(state: State, parts: int) -> dict[int, bytes]:
+    shift = 64 - (parts.bit_length() - 1)
+    starts = [0] if parts == 1 else np.searchsorted(state.keys, np.arange(parts, dtype=np.uint64) << np.uint64(shift))
+    edges = [*map(int, starts), len(state)]
+    return {part: state.entries[edges[part] : edges[part + 1]].tobytes() for part in range(parts)}
