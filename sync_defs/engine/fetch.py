@@ -74,6 +74,7 @@ def fetch(
             missing=known.find_missing() if is_complete else None,
             is_sifted=known.is_sifted,
             has_prints=known.has_prints,
+            row_count=known.row_count,
             drift=known.drift,
             cursor_after=_cursor_after(job, run, cursor, stager, is_chosen=bool(wanted)),
             allow_deletes=request.allow_deletes,

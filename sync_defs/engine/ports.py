@@ -89,6 +89,8 @@ class StageHandle:
     """Records were held against what the last run knew."""
     has_prints: bool = False
     """Staged records carry fingerprints, for the next run."""
+    row_count: int | None = None
+    """Rows of the target before the fetch, where they were counted."""
     drift: int | None = None
     """What the target's checksum differed by from the one that was left, 0 if not at all; None: there is none."""
     not_in_source: int = 0
@@ -196,6 +198,7 @@ class KnownRecords(ABC):
     is_sifted: bool = False
     """False: there was nothing to know them by."""
     has_prints: bool = False
+    row_count: int | None = None
     drift: int | None = None
 
     @abstractmethod

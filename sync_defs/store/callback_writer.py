@@ -98,7 +98,7 @@ class CallbackWriter(Writer):
         if self._keeps_state:
             from sync_defs.store.known_callbacks import doubt  # numpy: not for what only takes in messages
 
-            doubt(self._connection, self._stage, self._job, self._run, self._handle)
+            doubt(self._connection, self._database, self._stage, self._job, self._run, self._handle)
         for ids in in_chunks(self._missing):
             self._remove_missing(ids)
             self._end_chunk()

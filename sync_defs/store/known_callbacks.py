@@ -86,7 +86,9 @@ class KnownCallbackRows(KnownByPrint):
         return len(found)
 
 
-def doubt(connection: Connection, stage: Table, job: "SyncJob[Any, Any]", run: Run, handle: StageHandle) -> None:
+def doubt(
+    connection: Connection, database: Database, stage: Table, job: "SyncJob[Any, Any]", run: Run, handle: StageHandle
+) -> None:
     """No longer know what a run is about to write; in the transaction of the first rows that it writes.
 
     Each chunk is a transaction, and the last one alone brings the state in line again: a killed run leaves rows that
@@ -95,7 +97,7 @@ def doubt(connection: Connection, stage: Table, job: "SyncJob[Any, Any]", run: R
     header = load_header(connection, job.name)
     if header is None:
         return
-    state = load_state(connection, job.name, header) if handle.is_sifted else None
+    state = load_state(connection, database.dialect, job.name, header) if handle.is_sifted else None
     if state is None:
         forget(connection, job.name)
         return

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 
 from sync_defs.engine.ports import Fingerprint
+from sync_defs.store.dialects import SqlDialect
+from sync_defs.store.fingerprint import Prints
 from sync_defs.store.schema import state_parts
 from sync_defs.store.state_header import StateHeader
 
@@ -75,15 +77,18 @@ class State:
 
     def changed(self, put: NDArray[Any], removed: NDArray[np.uint64]) -> "State":
         """Return the state with entries put in or in place of others, and others removed; the last one put wins."""
-        order = np.argsort(put["key"], kind="stable")
-        put = put[order]
+        if not len(put) and not len(removed):
+            return self
+        put = put[np.argsort(put["key"], kind="stable")]
         is_last = np.ones(len(put), np.bool_)
         is_last[:-1] = put["key"][:-1] != put["key"][1:]
         put = put[is_last]
-        gone = np.union1d(put["key"], removed)
-        kept = self.entries[~np.isin(self.keys, gone, assume_unique=False)]
-        both = np.concatenate([kept, put])
-        return State(both[np.argsort(both["key"], kind="stable")])
+        is_gone = np.zeros(len(self), np.bool_)
+        for keys in (put["key"], removed):
+            places, is_there = self.find(keys)
+            is_gone[places[is_there]] = True
+        kept = self.entries[~is_gone]
+        return State(np.insert(kept, np.searchsorted(kept["key"], put["key"]), put))
 
 
 def fingerprints(entries: NDArray[Any]) -> list[Fingerprint | None]:
@@ -101,6 +106,14 @@ def joined(parts: Iterable[bytes]) -> NDArray[Any]:
     return np.frombuffer(b"".join(parts), _SENT).astype(ENTRY)
 
 
+def entries_of(prints: Prints) -> NDArray[Any]:
+    """Return the entries of a page's fingerprints."""
+    keys, contents = np.frombuffer(prints.keys, ">u8"), np.frombuffer(prints.contents, "<u8")
+    entries = np.empty(len(keys), ENTRY)
+    entries["key"], entries["low"], entries["high"] = keys, contents[::2], contents[1::2]
+    return entries
+
+
 def unknown(keys: Sequence[int] | NDArray[np.uint64]) -> NDArray[Any]:
     """Return entries whose fingerprints are not known."""
     entries = np.zeros(len(keys), ENTRY)
@@ -108,16 +121,18 @@ def unknown(keys: Sequence[int] | NDArray[np.uint64]) -> NDArray[Any]:
     return entries
 
 
-def load_state(connection: Connection, job_name: str, header: StateHeader) -> State | None:
+def load_state(connection: Connection, dialect: SqlDialect, job_name: str, header: StateHeader) -> State | None:
     """Return the entries, or None where they are not what the header says: then everything is compared in full."""
-    rows = connection.execute(
-        select(state_parts.c.entries).where(state_parts.c.job == job_name).order_by(state_parts.c.part)
-    )
-    blobs = list(rows.scalars())
-    size = sum(map(len, blobs))
-    if len(blobs) != header.parts or size != header.entries * ENTRY.itemsize:
+    statement = select(state_parts.c.entries).where(state_parts.c.job == job_name).order_by(state_parts.c.part)
+    entries = np.empty(header.entries, ENTRY)
+    whole, size, parts = entries.view(np.uint8), 0, 0
+    for blob in dialect.blobs(connection, statement):
+        if size + len(blob) > len(whole):
+            return None
+        whole[size : size + len(blob)] = np.frombuffer(blob, np.uint8)
+        size, parts = size + len(blob), parts + 1
+    if parts != header.parts or size != len(whole):
         return None
-    entries = np.frombuffer(b"".join(blobs), ENTRY)
     is_sorted = bool(np.all(entries["key"][:-1] <= entries["key"][1:]))
     return State(entries) if is_sorted else None
 

@@ -103,9 +103,9 @@ class TableStatements:
         """Ask for one row of the target."""
         return select(literal(1)).select_from(self.target).limit(1)
 
-    def count_keys(self) -> Select[Any]:
-        """Count the target's rows that have a key."""
-        return select(func.count(self.key))
+    def count_rows_and_keys(self) -> Select[Any]:
+        """Count the target's rows, and those of them that have a key."""
+        return select(func.count(), func.count(self.key)).select_from(self.target)
 
     def is_staged(self) -> ColumnElement[bool]:
         """Tell whether something may be done to a row of the target: all but unchanged ones that the stage has."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, inspect, select, update
+from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, func, inspect, select, update
 
 from sync_defs.engine.ports import (
     ChangeCounts,
@@ -143,13 +143,13 @@ class SqlStore(Store):
             statements = self._statements(job, stage, run)
             self.database.dialect.begin_bulk(connection)
             counts = diff_table(connection, statements, sample_size=job.sample_size)
-            counts.row_count = int(connection.execute(statements.count_rows()).scalar_one())
             statements.is_sifted = handle.is_sifted
             if handle.is_complete:
                 counts.missing = count_missing(connection, statements, handle)
-                removes = counts.missing and job.missing_policy.action is not MissingAction.KEEP
-                counts.withheld_reason = allow(counts.missing, counts.row_count) if removes else None
-                counts.withheld = counts.missing if counts.withheld_reason else 0
+                if counts.missing and job.missing_policy.action is not MissingAction.KEEP:
+                    rows = int(connection.execute(statements.count_rows()).scalar_one())
+                    counts.withheld_reason = allow(counts.missing, rows)
+                    counts.withheld = counts.missing if counts.withheld_reason else 0
             return counts
 
     @contextmanager
@@ -211,6 +211,13 @@ class SqlStore(Store):
                 settle(connection, results)
             self.database.dialect.drop_item_stage(connection, stage)
         return results
+
+    def count_rows(self, job: Job) -> int | None:
+        """Return how many rows the target of a table job has, None for a callback job."""
+        if not isinstance(job, TableSync):
+            return None
+        with self.database.read() as connection:
+            return int(connection.execute(select(func.count()).select_from(job.target)).scalar_one())
 
     def recent_results(self, job_name: str | None = None, *, limit: int = 20) -> list[SyncResults]:
         """Return the results of ended runs, the newest first."""

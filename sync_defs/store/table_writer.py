@@ -69,7 +69,7 @@ class TableWriter(Writer):
         self._missing = count_missing(self._connection, self._statements, self._handle)
         if self._missing == 0 or policy is MissingAction.KEEP:
             return
-        self._withheld_reason = allow(self._missing, self._count(self._statements.count_rows()))
+        self._withheld_reason = allow(self._missing, self._count_rows())
         if self._withheld_reason is None:
             self._connection.execute(self._statements.stage_missing())
         else:
@@ -117,7 +117,7 @@ class TableWriter(Writer):
             withheld=self._withheld,
             missing=self._missing,
             withheld_reason=self._withheld_reason,
-            row_count=self._count(self._statements.count_rows()),
+            row_count=self._row_count(),
             samples=self._samples,
         )
         if counts.rejected or self._run.is_item:
@@ -161,8 +161,16 @@ class TableWriter(Writer):
         elif self._written.total():
             forget(self._connection, job_name)
 
-    def _count(self, statement: Any) -> int:
-        return int(self._connection.execute(statement).scalar_one())
+    def _row_count(self) -> int | None:
+        """Return how many rows the target has now; not of single items, since a count reads the whole table."""
+        if self._run.is_item:
+            return None
+        if self._handle.row_count is not None:
+            return self._handle.row_count + self._written[Action.CREATED] - self._written[Action.DELETED]
+        return self._count_rows()
+
+    def _count_rows(self) -> int:
+        return int(self._connection.execute(self._statements.count_rows()).scalar_one())
 
     def _range(self) -> tuple[int, int]:
         seq = self._statements.stage.c.seq

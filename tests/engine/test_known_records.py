@@ -25,7 +25,7 @@ from sync_defs.store.mapping import RecordShaper, TableMapping
 from sync_defs.store.record_text import encode_record
 from sync_defs.store.retention import prune_history
 from sync_defs.store.schema import rejects, state_parts, states
-from sync_defs.store.state import State, fingerprints, joined, unknown
+from sync_defs.store.state import State, entries_of, fingerprints, joined, unknown
 
 
 class Items:
@@ -476,7 +476,7 @@ def test_equal_fingerprints_are_of_equal_values(one, other):
     fingerprinter = Fingerprinter(TableMapping(job, Database("sqlite://")))
 
     def prints(records: Any) -> Any:
-        return fingerprints(joined([fingerprinter.page(records)]))
+        return fingerprints(entries_of(fingerprinter.page(records)))
 
     first, second = prints([{"sku": "A", "value": one}, {"sku": "A", "value": other}])
     alone = [prints([{"sku": "A", "value": value}])[0] for value in (one, other)]
@@ -604,7 +604,7 @@ def test_equal_fingerprints_are_of_records_that_callbacks_cannot_tell_apart(one,
     job.get_external_id = lambda record: "A"
     fingerprinter = RecordFingerprinter(job, RecordShaper(job, Database("sqlite://")))
     for make in (lambda value: {"sku": "A", "value": value}, lambda value: Held("A", value)):
-        first, second = fingerprints(joined([fingerprinter.page([make(one), make(other)])]))
+        first, second = fingerprints(entries_of(fingerprinter.page([make(one), make(other)])))
         if first is None or second is None:
             continue
         assert (first == second) is (encode_record(make(one)) == encode_record(make(other)))

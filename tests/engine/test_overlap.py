@@ -1,11 +1,14 @@
-"""A page is staged while the next one is fetched, and never more than that."""
+"""A page is staged while the next one is fetched, where one of the two waits, and never more than that."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from sync_defs import Database, run_sync
+from sync_defs.engine import overlap
+from sync_defs.engine.overlap import overlapped
 from sync_defs.store import SqlStore
 from tests.engine.test_known_records import Items, record
 
@@ -33,24 +36,71 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
 def test_the_next_page_is_fetched_while_one_is_staged(database, stages):
-    """Each waits for the other here: without an overlap neither would go on."""
+    """Behind a first page that took its time, each waits for the other: without an overlap neither would go on."""
     is_asked, is_being_staged = threading.Event(), threading.Event()
     met: list[bool] = []
+    staged: list[None] = []
 
     def fetch() -> Any:
+        threading.Event().wait(2)
         yield page(1)
+        yield page(2)
         is_asked.set()
         met.append(is_being_staged.wait(20))
-        yield page(2)
+        yield page(3)
 
     def before() -> None:
-        is_being_staged.set()
-        met.append(is_asked.wait(20))
+        staged.append(None)
+        if len(staged) == 2:
+            is_being_staged.set()
+            met.append(is_asked.wait(20))
 
     stages[0] = before
     items = Items(database)
     results = run_sync(items.job(), database=database, resources={"source": fetch})
-    assert (results.created, all(met)) == (2 * PAGE, True)
+    assert (results.created, met) == (3 * PAGE, [True, True])
+
+
+class Clocks:
+    """The time, and what of it the thread computed, as a test lets them pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall = self.busy = 0.0
+        monkeypatch.setattr(overlap, "perf_counter", lambda: self.wall)
+        monkeypatch.setattr(overlap, "thread_time", lambda: self.busy)
+
+    def compute(self, seconds: float) -> None:
+        self.wall += seconds
+        self.busy += seconds
+
+    def source(self, waits: Iterator[float]) -> Iterator[float]:
+        for seconds in waits:
+            self.wall += seconds
+            self.compute(1)
+            yield seconds
+
+
+@pytest.mark.parametrize(
+    ("fetch_waits", "work_waits", "others"),
+    [(0, 0, 0), (0.3, 0, 0), (0.4, 0, 127), (0, 0.4, 127), (0.2, 0.2, 127)],
+    ids=["neither waits", "hardly", "the source waits", "the work waits", "both, a little"],
+)
+def test_only_waiting_is_overlapped(monkeypatch, fetch_waits, work_waits, others):
+    """A page takes 2 s of computing. Of 130, the first and the 67th are measured: 2 to 65 and 68 to 130 overlap."""
+    clocks = Clocks(monkeypatch)
+    threads: list[int] = []
+    own = threading.get_ident()
+
+    def work(_: float) -> int:
+        threads.append(threading.get_ident())
+        if threads[-1] == own:
+            clocks.wall += work_waits
+            clocks.compute(1)
+        return len(threads)
+
+    pages = clocks.source(iter([fetch_waits] * 130))
+    assert list(overlapped(pages, work)) == list(range(1, 131))
+    assert sum(thread != own for thread in threads) == others
 
 
 def test_pages_wait_for_the_work(sqlite_template, tmp_path, stages):

@@ -92,6 +92,11 @@ class SqlDialect(ABC):
             for part in parts:
                 yield b"".join([hashed.to_bytes(8, signed=True) + content for _, hashed, content in part])
 
+    def blobs(self, connection: Connection, statement: Any) -> Iterator[bytes]:
+        """Yield what a query of one binary column finds, few at a time."""
+        with connection.execute(statement, execution_options={"yield_per": 64}) as rows:
+            yield from rows.scalars()
+
     @abstractmethod
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False

@@ -86,6 +86,16 @@ class PostgresqlDialect(SqlDialect):
         for number_and_whole in connection.execute(select(part, whole).group_by(part).order_by(part)):
             yield number_and_whole[1]
 
+    def blobs(self, connection: Connection, statement: Any) -> Iterator[bytes]:
+        """Have them sent as they are: as text, each byte is two digits that the server writes and the client reads."""
+        compiled = statement.compile(dialect=connection.dialect)
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor("sync_defs_blobs", binary=True) as cursor:
+            cursor.itersize = 64
+            cursor.execute(compiled.string, compiled.params)
+            for (blob,) in cursor:
+                yield blob
+
     def count_written(self, connection: Connection, statement: Any, values: Mapping[str, Any] | None = None) -> int:
         """Read the command's tag; of INSERT, UPDATE and DELETE it tells exactly the rows written."""
         return int(connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount)
