@@ -103,7 +103,7 @@ class TableStatements:
         """Ask for one row of the target."""
         return select(literal(1)).select_from(self.target).limit(1)
 
-    def count_rows_and_keys(self) -> Select[Any]:
+    def count_rows_and_keys(self) -> Select[Any, Any]:
         """Count the target's rows, and those of them that have a key."""
         return select(func.count(), func.count(self.key)).select_from(self.target)
 
