@@ -23,7 +23,7 @@ from sync_defs.store import schema
 from sync_defs.store.column_prints import ColumnPrints
 from sync_defs.store.database import Database
 from sync_defs.store.dialects import SqlDialect
-from sync_defs.store.fingerprint import Fingerprinter, Prints, key_hash, mapping_digest
+from sync_defs.store.fingerprint import Fingerprinter, Prints, key_digest, key_hash, mapping_digest
 from sync_defs.store.frames import FramePage
 from sync_defs.store.proof import checksum
 from sync_defs.store.staging import is_candidate, load_missing
@@ -316,19 +316,24 @@ class KnownRows(KnownByPrint):
         unseen = self._unseen()
         if unseen == 0 or self._statements.policy.action is MissingAction.KEEP:
             return unseen
-        fetched = self._fetched()
-        found: list[tuple[Any, str]] = []
-        statement = self._statements.present_keys(is_unmarked=True)
-        with self._database.read() as connection:
-            for (key,) in connection.execute(statement, execution_options=STREAMED):
-                external_id = self._statements.mapping.id_of(key)
-                hashed = np.uint64(key_hash(external_id))
-                place = int(np.searchsorted(fetched, hashed))
-                if place == len(fetched) or fetched[place] != hashed:
-                    found.append((key, external_id))
+        found = self._find_unseen(self._state.keys[self._status == _UNSEEN])
         with self._database.write() as connection:
             load_missing(connection, self._database, self._statements.stage, found)
         return len(found)
+
+    def _find_unseen(self, unseen: NDArray[np.uint64]) -> list[tuple[Any, str]]:
+        """Return key and external id of the rows with these hashes; rows without an entry are newer than the fetch."""
+        id_of = self._statements.mapping.id_of
+        statement = self._statements.present_keys(is_unmarked=True)
+        found: list[tuple[Any, str]] = []
+        with self._database.read() as connection, connection.execute(statement, execution_options=STREAMED) as rows:
+            for part in rows.partitions():
+                keys = [row[0] for row in part]
+                ids = list(map(id_of, keys))
+                hashes = np.frombuffer(b"".join(map(key_digest, map(str.encode, ids))), ">u8")
+                places = np.minimum(np.searchsorted(unseen, hashes), len(unseen) - 1)
+                found += [(keys[place], ids[place]) for place in np.flatnonzero(unseen[places] == hashes).tolist()]
+        return found
 
 
 def _distinct(places: NDArray[np.int64]) -> NDArray[np.int64]:
