@@ -25,7 +25,7 @@ from sync_defs.store.database import Database
 from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.fingerprint import Fingerprinter, Prints, key_digest, key_hash, mapping_digest
 from sync_defs.store.frames import FramePage
-from sync_defs.store.proof import checksum
+from sync_defs.store.proof import table_sum
 from sync_defs.store.staging import is_candidate, load_missing
 from sync_defs.store.state import State, entries_of, fingerprints, joined, load_state, save_parts, unknown
 from sync_defs.store.state_header import StateHeader, load_header, save_header
@@ -156,14 +156,19 @@ class TableState(JobState):
         self._statements = statements
         self.row_count: int | None = None
         """Rows of the target when they were counted, those without a key too."""
+        self._keys: int | None = None
 
     def drift(self) -> int | None:
         """Return what the target's checksum differs by from the one that was left; None where there is no checksum."""
-        header, found = load_header(self._connection, self._job.name), checksum(self._connection, self._statements)
-        return None if found is None else found ^ _checksum_of(header)
+        header, found = load_header(self._connection, self._job.name), table_sum(self._connection, self._statements)
+        if found is None:
+            return None
+        self.row_count, self._keys = found.rows, found.keys
+        return found.checksum ^ _checksum_of(header)
 
     def _fitting(self, state: State) -> State | None:
-        return state if self._rows() == len(state) else None
+        keys = self._keys if self._keys is not None else self._rows()
+        return state if keys == len(state) else None
 
     def _rows(self) -> int | None:
         self.row_count, keys = self._connection.execute(self._statements.count_rows_and_keys()).one()

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -39,6 +39,16 @@ SQLSTATES: Mapping[str, tuple[str, str]] = {
 
 Refused = list[tuple[int, RecordError]]
 """Records by their `seq` in a stage, each with what is wrong with it."""
+
+
+class TableSum(NamedTuple):
+    """What one reading of a table tells of its rows."""
+
+    checksum: int
+    """The XOR of their hashes."""
+    rows: int
+    keys: int
+    """Rows that have a key."""
 
 
 class SqlDialect(ABC):
@@ -189,8 +199,8 @@ class SqlDialect(ABC):
 
     def checksum(
         self, connection: Connection, columns: Sequence[ColumnElement[Any]], where: ColumnElement[bool] | None = None
-    ) -> int | None:
-        """Return the XOR of the hashes of a table's rows, all or chosen ones; None where there is no quick one."""
+    ) -> TableSum | None:
+        """Sum up a table's rows, all or chosen ones; None where there is no quick way. The key comes first."""
         return None
 
     @abstractmethod

@@ -28,7 +28,7 @@ from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
 from sync_defs.store.dialects import postgresql_apart
-from sync_defs.store.dialects.dialect import SQLSTATES, Refused, SqlDialect, bound_columns, insert_and_return
+from sync_defs.store.dialects.dialect import SQLSTATES, Refused, SqlDialect, TableSum, bound_columns, insert_and_return
 from sync_defs.store.dialects.postgresql_apart import RECORD_CLASSES, counting
 
 _MIGRATION_LOCK = 0x53594E43
@@ -130,15 +130,16 @@ class PostgresqlDialect(SqlDialect):
 
     def checksum(
         self, connection: Connection, columns: Sequence[ColumnElement[Any]], where: ColumnElement[bool] | None = None
-    ) -> int | None:
+    ) -> TableSum | None:
         """XOR the rows' own hashes; None where a type has none. `hash_record_extended` exists since PostgreSQL 14."""
         row = func.row(*[self.comparable(column) for column in columns])
-        statement = select(func.coalesce(func.bit_xor(func.hash_record_extended(row, 0)), 0))
+        hashes = func.coalesce(func.bit_xor(func.hash_record_extended(row, 0)), 0)
+        statement = select(hashes, func.count(), func.count(columns[0]))
         if where is not None:
             statement = statement.where(where)
         try:
             with connection.begin_nested():
-                return int(connection.execute(statement).scalar_one())
+                return TableSum(*connection.execute(statement).one())
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
