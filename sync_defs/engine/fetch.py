@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sync_defs.engine.chosen import ChosenIds, ask_for, given_ids, named_resources
+from sync_defs.engine.collector import held_back
 from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
 from sync_defs.engine.observer import Observer, QuietObserver
 from sync_defs.engine.overlap import overlapped
@@ -53,6 +54,7 @@ def fetch(
         known = store.known_records(job, run, request)
         fetched = pages(_fetched(job, cursor, wanted, passed), store.frame_pages)
 
+        @held_back()
         def stage(page: Page) -> int:
             staged = stager.stage([found for records in page for found in known.sift(records)])
             stager.pass_over(sum(map(len, page)) - len(staged))
