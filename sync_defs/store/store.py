@@ -1,5 +1,6 @@
 """The SQL store: a database that serves the engine's ports."""
 
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -39,6 +40,9 @@ from sync_defs.store.table_writer import TableWriter, count_missing, diff_table,
 ITEM_SAMPLES: Final = 100
 """Items of one transaction that its results name."""
 
+PREPARED_S: Final = 30.0
+"""For how long a target that was as it must be is taken to be so, by one store."""
+
 _ITEM_STAGE = "sync_item_stage"
 """Of a connection's own, so that transactions at the same time may have one each."""
 
@@ -53,6 +57,7 @@ class SqlStore(Store):
         self._mappings: dict[Job, TableMapping] = {}
         self._stages: dict[str, Table] = {}
         self._item_stages: dict[Job, Table] = {}
+        self._prepared: dict[Job, float] = {}
 
     @property
     def takes_threads(self) -> bool:
@@ -64,7 +69,9 @@ class SqlStore(Store):
         return self.database.now()
 
     def prepare(self, job: Job) -> None:
-        """See `Store`."""
+        """See `Store`; what was right is looked at again after 30 s, since messages come many a second."""
+        if job in self._prepared and time.monotonic() < self._prepared[job] + PREPARED_S:
+            return
         self.database.ensure_ready()
         if isinstance(job, TableSync):
             self._check_target(job)
@@ -72,6 +79,7 @@ class SqlStore(Store):
             absent = self._absent([getattr(table, "__table__", table) for table in job.create_tables])
             if absent:
                 self._create(absent)
+        self._prepared[job] = time.monotonic()
 
     def begin_run(self, job: Job, request: RunRequest) -> Run:
         """See `Store`."""

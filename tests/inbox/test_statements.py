@@ -1,12 +1,16 @@
 """What the hot paths cost: statements sent, and the index that a claim uses."""
 
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import event
 
+from sync_defs.engine.items import sync_items
+from sync_defs.errors import ConfigurationError
 from sync_defs.inbox.claims import Claims
+from sync_defs.store.store import PREPARED_S, SqlStore
 
 
 @contextmanager
@@ -39,6 +43,35 @@ def test_a_message_for_a_waiting_item_is_four_and_a_duplicate_one(inbox, message
         inbox.enqueue(message("m2", {"id": "A"}))
         inbox.enqueue(message("m2", {"id": "A"}))
     assert words(statements) == ["INSERT", "INSERT", "SELECT", "UPDATE", "INSERT"]
+
+
+@pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
+def test_a_target_is_looked_at_again_only_after_a_while(job, database, monkeypatch):
+    """And none of the catalogue's tables is asked, nor the target counted, for a message in between."""
+    with database.write() as connection:
+        job.target.create(connection)
+    store = SqlStore(database)
+    records = [{"id": name, "name": "x", "updated_at": "2026-11-23T01:00:00Z"} for name in "ABC"]
+    sync_items(job, store, records[:1])
+    with sent_to(database) as statements:
+        sync_items(job, store, records[1:2])
+    asked = [statement for statement, _ in statements]
+    catalogue = (
+        "information_schema",
+        "pg_catalog",
+        "sqlite_master",
+        "PRAGMA",
+        "DESCRIBE",
+        "SHOW",
+        f"count(*) \nFROM {job.target.name}",
+    )
+    assert [statement for statement in asked if any(word in statement for word in catalogue)] == []
+    with database.write() as connection:
+        job.target.drop(connection)
+    later = time.monotonic() + PREPARED_S
+    monkeypatch.setattr("sync_defs.store.store.time.monotonic", lambda: later)
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        sync_items(job, store, records[2:])
 
 
 def test_a_claim_is_two_statements_whatever_its_size(inbox, message, database):
