@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ pytest.register_assert_rewrite("sync_defs.testing.conformance")
 POSTGRESQL_VARIABLE = "SYNC_TEST_POSTGRESQL_URL"
 MARIADB_VARIABLE = "SYNC_TEST_MARIADB_URL"
 CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
+TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
+"""By it, coverage has the processes that tests start traced."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # A slow machine is not a failing property. Everything else stays as Hypothesis chose for the surroundings.
@@ -172,7 +174,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        if "engine" in item.path.parts and runs_on_a_server(item):
+        if "store" not in item.path.parts and runs_on_a_server(item):
             item.add_marker("no_cover")
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
@@ -180,11 +182,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="trytond is not installed; install the extra `tryton`"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Do not trace whole programs, of which Dagster and Tryton are most: in them it takes longer than the test."""
+    is_whole = not {"e2e", "ui"}.isdisjoint(item.path.parts) or item.get_closest_marker("tryton")
+    traced = os.environ.pop(TRACED_VARIABLE, None) if is_whole else None
+    try:
+        return (yield)
+    finally:
+        if traced is not None:
+            os.environ[TRACED_VARIABLE] = traced
+
+
 def runs_on_a_server(item: pytest.Item) -> bool:
     """Say whether the test is one that runs on each database, here on another than SQLite.
 
-    In tests/engine it then runs the lines that it ran on SQLite, and tracing them again takes minutes in all. What
-    differs between databases is traced where tests/store tests it.
+    It then runs the lines that it ran on SQLite, and tracing them again takes minutes in all. What differs between
+    databases is traced where tests/store tests it.
     """
     callspec = getattr(item, "callspec", None)
     return callspec is not None and any(value in ("postgresql", "mariadb") for value in callspec.params.values())

@@ -92,6 +92,10 @@ class Items:
             return {row["sku"]: {name: row[name] for name in FIELDS} for row in found}
 
 
+client_side = pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
+"""Of what is done with columns before any database is asked."""
+
+
 @pytest.fixture
 def items(database: Database) -> Items:
     return Items(database)
@@ -144,7 +148,7 @@ some_rows = st.lists(
 )
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)  # columns are read before any database is asked
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fetches=st.lists(some_rows, min_size=2, max_size=3), again=st.booleans())
@@ -168,6 +172,7 @@ def test_only_rows_that_are_not_known_are_made_into_records(items, made, frame_o
     assert items.rows()["S7"]["name"] == "b"
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -190,12 +195,14 @@ def test_each_kind_of_absent_is_null_and_known(items):
     assert (held["A"]["stock"], held["A"]["name"], held["B"]["seen_at"], held["C"]["ratio"]) == (None,) * 4
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", [arrow, polars])
 def test_nan_is_no_gap_outside_of_pandas(items, frame_of):
     assert items.sync(frame_of([row(ratio=math.nan), row("B", ratio=None)])) == {"created": 1, "rejected": 1}
     assert items.sync(frame_of([row(ratio=math.nan), row("B", ratio=None)])) == {"unchanged": 1, "rejected": 1}
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_repetitions_in_a_frame_are_skipped(items, frame_of):
     repeated = [row("A"), row("B"), row("A")]
@@ -204,6 +211,7 @@ def test_repetitions_in_a_frame_are_skipped(items, frame_of):
     assert items.sync(frame_of([row("A", name="b"), row("B"), row("A")])) == {"unchanged": 2, "skipped": 1}
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_should_skip_is_asked_of_rows_that_are_known(items, frame_of):
     items.sync(frame_of([row("A"), row("B")]))
@@ -211,6 +219,7 @@ def test_should_skip_is_asked_of_rows_that_are_known(items, frame_of):
     assert found == {"unchanged": 1, "skipped": 1}
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_frames_and_records_mix_and_a_record_for_a_row_is_compared_once(items, frame_of, made):
     items.sync(frame_of(rows(3)), rows(6)[3:4], row("S4", stock=4), frame_of(rows(7)[5:]))
@@ -223,6 +232,7 @@ def test_frames_and_records_mix_and_a_record_for_a_row_is_compared_once(items, f
     assert len(made) == 7
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_an_empty_frame_is_an_empty_fetch(items, frame_of):
     assert items.sync(frame_of([row()])) == {"created": 1}
@@ -230,6 +240,7 @@ def test_an_empty_frame_is_an_empty_fetch(items, frame_of):
     assert items.sync(frame_of([]), [], frame_of([row()])) == {"unchanged": 1}
 
 
+@client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_rows_without_the_key_are_rejected_each(items, frame_of):
     frame = frame_of([row(), row("B")])
