@@ -109,7 +109,7 @@ class SyncResults:
     """Rows whose record was not in a full fetch, whatever became of them."""
     withheld_reason: str | None = None
     row_count: int | None = None
-    """Rows in the target after the run; None of single items and of a callback job."""
+    """Rows in the target after the run; None of single items, and of a callback job that keeps missing rows."""
     not_in_source: int = 0
     """Chosen ids that the source does not have."""
     ids_not_in_source: list[str] = field(default_factory=list[str])

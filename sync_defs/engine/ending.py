@@ -50,8 +50,10 @@ def failing_loudly(
         results = results_of(run, store.now(), **facts, status=RunStatus.FAILED, error=reason)
         try:
             end(job, store, run, results, observer)
-        except Exception:
-            logger.exception("run %s of %s: its failure could not be recorded", run.run_id, job.name)
+        except Exception as other:  # noqa: BLE001 - the failure itself is raised
+            logger.error(  # noqa: TRY400 - a trace would tell of both, and their texts may hold values
+                "run %s of %s: its failure could not be recorded: %s", run.run_id, job.name, describe(other)
+            )
         raise
 
 
@@ -63,8 +65,10 @@ def end(job: Job, store: Store, run: Run, results: SyncResults, observer: Observ
         for hook in (job.on_complete, observer.on_ended):
             try:
                 hook(results)
-            except Exception:
-                logger.exception("%s of %s raised after run %s", hook.__qualname__, job.name, run.run_id)
+            except Exception as error:  # noqa: BLE001 - user code
+                logger.error(  # noqa: TRY400 - its text may hold values
+                    "%s of %s raised %s after run %s", hook.__qualname__, job.name, describe(error), run.run_id
+                )
 
 
 def describe(error: BaseException) -> str:

@@ -52,5 +52,6 @@ class QuietObserver(Observer):
     def _tell(self, hear: Callable[[Any], None], news: Any) -> None:
         try:
             hear(news)
-        except Exception:
-            logger.exception("%s raised; the run goes on", hear.__qualname__)
+        except Exception as error:  # noqa: BLE001 - user code
+            # Its text may hold values.
+            logger.error("%s raised %s; the run goes on", hear.__qualname__, type(error).__name__)  # noqa: TRY400

@@ -174,7 +174,7 @@ class Stager:
             return None
 
     def _note_version(self, version: Any) -> None:
-        if self.newest_version is None or version > self.newest_version:
+        if self._keeps_all and (self.newest_version is None or is_older(self.newest_version, version)):
             self.newest_version = version
 
     def _reject(self, seq: int, record: Any, external_id: str | None, error: Exception) -> StagedRecord:

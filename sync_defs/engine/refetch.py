@@ -72,7 +72,7 @@ def refetch(job: Job, store: Store, hints: Sequence[Any], *, resources: Mapping[
             result.refused[place] = _refused(given[place], absent)
     result.failure = next(iter(asked.failed.values()), None)
     if asked.outage is not None:
-        result.rest_s = REST_S if asked.outage.retry_after_s is None else asked.outage.retry_after_s
+        result.rest_s = asked.outage.retry_after_s or REST_S
     return result
 
 

@@ -22,6 +22,7 @@ LEASE_S: Final = 60.0
 MAX_CLAIMED: Final = 1_000
 MAX_ATTEMPTS: Final = 25
 MAX_DEATHS: Final = 5
+_SHORTEST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 6 * 3600
 
 
@@ -107,7 +108,7 @@ class Claims:
         """Make up to 1,000 due rows that nobody has claimed due later; return False once there are none."""
         statement = self._due(job, MAX_CLAIMED).where(queue.c.token.is_(None))
         keys = [row.item_key for row in connection.execute(statement.with_only_columns(queue.c.item_key))]
-        until = self.now + timedelta(seconds=min(wait_s, _LONGEST_WAIT_S))
+        until = self.now + timedelta(seconds=min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S))
         if keys:
             connection.execute(update(queue).where(_rows(job, keys)).values(due_at=until))
         return bool(keys)

@@ -2,13 +2,13 @@
 
 Each accepted change is applied once or not at all: the rows, their history and the end of the queue rows commit
 together, under locks taken at the start of that transaction. A drain that is killed anywhere leaves leases that run
-out; nothing is applied twice, because what was applied is no longer in the queue. Between claim and lock lies only the
-reading of payloads, and a locked row cannot be taken over; a heartbeat holds the leases where a job has `refetch` and
-the source is asked in between.
+out; nothing is applied twice, because what was applied is no longer in the queue. A heartbeat holds the leases from the
+claim on, while the source is asked and the job's write lock is waited for; a locked row cannot be taken over.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync_defs.engine.items import sync_items
 from sync_defs.engine.ports import Store
-from sync_defs.engine.refetch import refetch
+from sync_defs.engine.refetch import Refetched, refetch
 from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
 from sync_defs.inbox.envelope import read_item
 from sync_defs.inbox.inbox import Inbox
@@ -162,8 +162,13 @@ class _Drain:
         if suspects[1:]:
             self.inbox.release(suspects[1:])
         try:
-            self._settle_all([claimed for claimed in claims if not claimed.deaths])
-            self._settle_all(suspects[:1])
+            with self.inbox.holding(claims):
+                self._settle_all([claimed for claimed in claims if not claimed.deaths])
+                self._settle_all(suspects[:1])
+        except Exception:
+            with suppress(DBAPIError):  # what is settled, or given back already, stays so
+                self.inbox.release(claims)
+            raise
         finally:
             self.options.watch(False)
         return bool(claims)
@@ -182,20 +187,24 @@ class _Drain:
         except MessageError as error:
             # One that had an id was readable on arrival: its bytes, or the job, have changed since.
             code = "bad_payload" if claimed.external_id is not None else error.code
+            self.options.watch(False)
             with self.inbox.database.write() as connection:
                 is_held = self.inbox.dead_letter(connection, claimed, code=code, error=error.message)
+            self.options.watch(True)
             self._count_failure(claimed, code, error.message, is_held=is_held, is_dead=True)
             return []
 
     def _refetch(self, hinted: Sequence[tuple[Claimed, object]]) -> list[tuple[Claimed, object]]:
         """Return what the source has now of the claimed items; settle those that there is nothing to apply of."""
         claims = [claimed for claimed, _ in hinted]
-        try:
-            with self.inbox.holding(claims):
-                found = refetch(self.job, self.store, [hint for _, hint in hinted], resources=self.resources)
-        except Exception:
-            self.inbox.release(claims)
-            raise
+        found = refetch(self.job, self.store, [hint for _, hint in hinted], resources=self.resources)
+        if found.refused:
+            self._settle_refused(claims, found)
+        if found.rest_s is not None:
+            self.inbox.postpone(self.job.name, found.rest_s)
+        return [(claims[place], item) for place, item in found.items.items()]
+
+    def _settle_refused(self, claims: Sequence[Claimed], found: Refetched) -> None:
         refused = [claims[place] for place in found.refused]
         results = list(found.refused.values())
         with self.inbox.database.write() as connection:
@@ -203,23 +212,18 @@ class _Drain:
             for index in sorted(held):
                 self._settle(connection, refused[index], results[index], wait_s=found.rest_s or 0.0)
         self._count(refused, results, held)
-        if found.rest_s is not None:
-            self.inbox.postpone(self.job.name, found.rest_s)
-        return [(claims[place], item) for place, item in found.items.items()]
 
     def _apply(self, readable: Sequence[tuple[Claimed, object]]) -> None:
         claims = [claimed for claimed, _ in readable]
         try:
             self._sync(readable)
         except ConfigurationError:
-            self.inbox.release(claims)
             raise
         except LeaseLostError:
             self.inbox.release(claims)
         except Exception as error:
             # One item that breaks the engine must not hold back the others.
             if isinstance(error, DBAPIError) and error.connection_invalidated:
-                self.inbox.release(claims)
                 raise
             if len(readable) > 1:
                 self._apply_one_by_one(readable)
@@ -234,6 +238,7 @@ class _Drain:
                 self.results.handed_on += 1
 
     def _give_up(self, claimed: Claimed, reason: str) -> None:
+        self.options.watch(False)
         with self.inbox.database.write() as connection:
             is_held = self.inbox.retry_later(connection, claimed, code="apply_failed", error=reason)
         self._count_failure(claimed, "apply_failed", reason, is_held=is_held, is_dead=False)

@@ -125,7 +125,7 @@ class Inbox:
         return claims.settle(connection, claimed, values)
 
     def postpone(self, job: str, wait_s: float) -> None:
-        """Make what is due of a job, and claimed by nobody, due after so many seconds, at most 6 h; counts no attempt.
+        """Make what is due of a job, and claimed by nobody, due after so many seconds, 1 s to 6 h; counts no attempt.
 
         Writes in transactions of up to 1,000 rows. A newer message for an item ends its wait.
         """

@@ -70,7 +70,7 @@ def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = Non
             stay = pace or Pace()
             with sign_of_life(database, context.run_id), attending(database, job.name, token=context.run_id):
                 for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
-                    _report(context, store, job, results)
+                    _report(context, store, results)
             _log(context, inbox_evaluation(Inbox(database), job.name))
 
     @dg.job(
@@ -116,9 +116,9 @@ def bursts(
             pace.sleep(pace.burst.poll_s)
 
 
-def _report(context: dg.OpExecutionContext, store: SqlStore, job: Job, results: DrainResults) -> None:
+def _report(context: dg.OpExecutionContext, store: SqlStore, results: DrainResults) -> None:
     context.log.info(drain_summary(results))
-    for event in drain_events(store, job, results):
+    for event in drain_events(store, results):
         _log(context, event)
     confirm_told(store.database, results.run_ids)
 

@@ -63,13 +63,12 @@ def drain_summary(results: DrainResults) -> str:
     return "; ".join(notes)
 
 
-def drain_metadata(results: DrainResults, *, row_count: int | None) -> Metadata:
+def drain_metadata(results: DrainResults) -> Metadata:
     """Return what a drain did, under the keys that a run of the asset uses."""
     duration = results.completed_at - results.started_at
     is_sorted = results.rejected == results.retried + results.dead
     return {
         f"{PREFIX}summary": drain_summary(results),
-        **({"dagster/row_count": row_count} if row_count is not None else {}),
         **{PREFIX + action.value: results.actions.get(action, 0) for action in Action},
         **({f"{PREFIX}retried": results.retried, f"{PREFIX}dead": results.dead} if is_sorted else {}),
         f"{PREFIX}transactions": results.transactions,

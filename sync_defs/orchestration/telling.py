@@ -8,7 +8,6 @@ import dagster as dg
 
 from sync_defs.inbox import Inbox
 from sync_defs.inbox.drain import DrainResults
-from sync_defs.job import Job
 from sync_defs.orchestration.inbox_check import inbox_evaluation
 from sync_defs.orchestration.metadata import check_metadata, drain_metadata, items_table
 from sync_defs.orchestration.names import CHECK_NAME
@@ -25,29 +24,29 @@ AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObserva
 AssetEvents = list[AssetEvent]
 
 
-def drain_events(store: SqlStore, job: Job, results: DrainResults) -> AssetEvents:
+def drain_events(store: SqlStore, results: DrainResults) -> AssetEvents:
     """Return the events of a drain: none if it did nothing, and no materialization if it applied nothing."""
     events: AssetEvents = []
     if results.applied:
-        metadata = drain_metadata(results, row_count=store.count_rows(job))
+        metadata = drain_metadata(results)
         events.append(dg.AssetMaterialization(results.name, metadata=metadata))
     if results.applied or results.errors:
         events.append(_check(store, results))
     return events
 
 
-def untold_events(store: SqlStore, jobs: Iterable[Job]) -> tuple[AssetEvents, str | None]:
+def untold_events(store: SqlStore, jobs: Iterable[str]) -> tuple[AssetEvents, str | None]:
     """Return the events of item syncs of which nobody has told so far, and the receipt to confirm them by.
 
     They come again after a minute without `confirm_reports` for the receipt, an instant in ISO 8601; None: there are
     no such syncs.
     """
-    by_name = {job.name: job for job in jobs}
+    names = list(jobs)
     until = store.now() + timedelta(seconds=TELL_S)
     by_job: dict[str, list[SyncResults]] = {}
-    for told in take_reports(store.database, list(by_name), until=until):
+    for told in take_reports(store.database, names, until=until):
         by_job.setdefault(told.name, []).append(told)
-    events = [event for name, told in by_job.items() for event in drain_events(store, by_name[name], joined(told))]
+    events = [event for told in by_job.values() for event in drain_events(store, joined(told))]
     events += [inbox_evaluation(Inbox(store.database), name) for name in by_job]
     return events, until.isoformat() if by_job else None
 

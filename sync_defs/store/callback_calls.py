@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from sync_defs.engine.ports import ChangeCounts
+from sync_defs.engine.records import is_older
 from sync_defs.errors import SyncError
 from sync_defs.job import SyncJob
 from sync_defs.policies import MissingAction
@@ -127,14 +128,21 @@ def _skip_duplicates(connection: Connection, stage: Table, job: "SyncJob[Any, An
     revive = reviver(job)
     best: dict[str, tuple[Any, int]] = {}
     for external_id, seq, record in rows:
-        version = canonical(job.get_version(revive(decode_record(record))))
+        version = _version(job, revive(decode_record(record)))
         held = best.get(external_id, (None, 0))[0]
-        if held is None or (version is not None and version >= held):
+        if held is None or (version is not None and not is_older(version, held)):
             best[external_id] = (version, seq)
     skipped = [{"at": seq} for external_id, seq, _ in rows if best[external_id][1] != seq]
     if skipped:
         statement = update(stage).where(stage.c.seq == bindparam("at")).values(action=Outcome.SKIPPED.value)
         connection.execute(statement, skipped)
+
+
+def _version(job: "SyncJob[Any, Any]", record: Any) -> Any:
+    try:
+        return canonical(job.get_version(record))
+    except Exception:  # noqa: BLE001 - user code: the record is judged, and rejected, where it is written
+        return None
 
 
 def in_chunks(ids: Iterable[Any]) -> Iterator[list[str]]:

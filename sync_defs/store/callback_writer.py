@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, bindparam, insert, select, update
@@ -27,6 +28,7 @@ from sync_defs.store.session_watch import SessionWatch, shown_changes
 from sync_defs.store.staging import MISSING, item_error, reject_all, stage_counts, staged_errors
 from sync_defs.store.state_header import forget
 
+_ROOM_EVERY_S = 1.0
 _LOGGED = (Action.CREATED, Action.UPDATED, Action.DELETED, Action.MARKED)
 T = TypeVar("T")
 
@@ -69,6 +71,7 @@ class CallbackWriter(Writer):
         self._sample_size = job.sample_size
         self._history: list[dict[str, Any]] = []
         self._has_written = False
+        self._closed_since = monotonic()
 
     def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
         """See `Writer`."""
@@ -221,12 +224,16 @@ class CallbackWriter(Writer):
             return None
 
     def _remove_missing(self, ids: Sequence[str]) -> None:
+        touched = self._touched(ids)  # by a message that came in after the chunk before
+        self._counts.missing -= len(touched)
+        ids = [external_id for external_id in ids if external_id not in touched]
         removed: list[dict[str, str]] = []
         for external_id, done in self._run_all(ids, self._calls.remove, ids, deletes=True):
             if done.error is not None:
                 self._withhold(external_id, done.error)
             elif done.outcome in (Action.DELETED, Action.MARKED):
                 setattr(self._counts, done.outcome, getattr(self._counts, done.outcome) + 1)
+                self._tally[done.outcome] += 1
                 self._log(external_id, done)
                 removed.append({"of": external_id, "to": str(done.outcome)})
             else:
@@ -289,10 +296,18 @@ class CallbackWriter(Writer):
         self._connection.commit()
         self._committed += self._tally
         self._tally.clear()
+        self._make_room()
         self._connection.begin()
         self._database.dialect.begin_upsert(self._connection)
         lock_writing(self._database, self._connection, self._job.name)
         check_lease(self._connection, self._run)
+
+    def _make_room(self) -> None:
+        """Let in who waits to write, where the database does not queue them: the lease is renewed by such a one."""
+        pause = self._database.dialect.writers_look_every_s
+        if pause and monotonic() - self._closed_since > _ROOM_EVERY_S:
+            sleep(pause)
+            self._closed_since = monotonic()
 
 
 @contextmanager

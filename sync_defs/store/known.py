@@ -68,7 +68,8 @@ class JobState(ABC):
         header = load_header(self._connection, self._job.name)
         if header is None or header.digest != self._digest or not self._is_due_to_be_believed(header):
             return None
-        if header.checksum is not None and drift:
+        # Where only one of then and now has a checksum, nothing is proved either.
+        if (header.checksum is None) != (drift is None) or drift:
             return None
         state = load_state(self._connection, self._dialect, self._job.name, header)
         if state is None:
@@ -204,12 +205,22 @@ class KnownByPrint(KnownRecords):
 
     has_prints = True
 
-    def __init__(self, job: Job, state: State | None, prints: Callable[[Sequence[Any]], Prints]) -> None:
-        """Know what the state has, None for nothing; `prints` returns a page's fingerprints."""
+    def __init__(
+        self,
+        job: Job,
+        state: State | None,
+        prints: Callable[[Sequence[Any]], Prints],
+        revive: Callable[[Any], Any],
+    ) -> None:
+        """Know what the state has, None for nothing.
+
+        `prints` returns a page's fingerprints, `revive` a record as the job's own code wants it.
+        """
         self._prints = prints
         self._state = state or State.empty()
         self.is_sifted = state is not None
         self._should_skip = job.should_skip if job.skips else None
+        self._revive = revive
         self._status = np.zeros(len(self._state), np.uint8)
         self._candidates: list[NDArray[np.uint64]] = []
 
@@ -283,7 +294,7 @@ class KnownByPrint(KnownRecords):
 
     def _is_skipped(self, record: Any) -> bool:
         try:
-            return bool(self._should_skip and self._should_skip(record))
+            return bool(self._should_skip and self._should_skip(self._revive(record)))
         except Exception:  # noqa: BLE001 - user code: the record is judged, and rejected, where it is staged
             return True
 
@@ -302,7 +313,8 @@ class KnownRows(KnownByPrint):
             self.row_count = held.row_count
             self._expected = expected_without_state(connection, statements)
         self._column_prints = ColumnPrints(statements.mapping)
-        super().__init__(statements.mapping.job, state, Fingerprinter(statements.mapping).page)
+        mapping = statements.mapping
+        super().__init__(mapping.job, state, Fingerprinter(mapping).page, mapping.revive)
 
     def _frame_entries(self, page: FramePage) -> NDArray[Any] | None:
         return self._column_prints.entries(page)

@@ -67,7 +67,8 @@ class KnownCallbackRows(KnownByPrint):
             with database.read() as connection:
                 held = CallbackState(connection, database.dialect, stage, job, present=self._present)
                 state = held.load(None)
-        super().__init__(job, state, RecordFingerprinter(job, RecordShaper(job, database)).page)
+        shaper = RecordShaper(job, database)
+        super().__init__(job, state, RecordFingerprinter(job, shaper).page, shaper.revive)
 
     def find_missing(self) -> int | None:
         """See `KnownRecords`."""

@@ -124,16 +124,23 @@ def settle_rejects(
         rejects.c.run_id: literal(run.run_id),
         rejects.c.last_at: literal(now, UtcDateTime()),
     }
-    connection.execute(database.dialect.update_from(rejects, renewed, and_(is_open, _is_same(newest))))
+    for is_same in _ways_to_be_same(newest):
+        connection.execute(database.dialect.update_from(rejects, renewed, and_(is_open, is_same)))
     connection.execute(_opening(newest, run, now))
 
 
-def _is_same(staged: Any) -> ColumnElement[bool]:
-    """Tell whether an entry and a staged record are of one item: by id, or by the record where it has none."""
-    without_id = and_(
-        rejects.c.external_id.is_(None), staged.c.external_id.is_(None), rejects.c.record == staged.c.record
-    )
-    return or_(rejects.c.external_id == staged.c.external_id, without_id)
+def _ways_to_be_same(staged: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return how an entry and a staged record are of one item: by id, or by the record where it has none.
+
+    Asked one by one, since an OR of them keeps every index and hash out.
+    """
+    without_id = and_(rejects.c.external_id.is_(None), staged.c.external_id.is_(None))
+    return rejects.c.external_id == staged.c.external_id, and_(without_id, rejects.c.record == staged.c.record)
+
+
+def _any_same(staged: Any, *where: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Tell whether there is a staged record of an entry's item for which the conditions hold."""
+    return or_(*[exists().where(is_same, *where) for is_same in _ways_to_be_same(staged)])
 
 
 def _is_superseded(stage: Table, s: Any) -> ColumnElement[bool]:
@@ -174,18 +181,22 @@ def _is_kept(staged: Any) -> ColumnElement[bool]:
 
 def _closing(stage: Table, is_open: Any, run: Run, now: datetime, *, is_complete: bool) -> Any:
     s = stage.alias("seen")
-    rejected = exists().where(_is_same(s), s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
+    rejected = _any_same(s, s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
+    by_id = s.c.external_id == rejects.c.external_id
     # A record that had no id may have got one by a change of the job; then it is known by its text.
-    is_known = or_(s.c.external_id == rejects.c.external_id, s.c.record == rejects.c.record)
-    kept: ColumnElement[bool] = exists().where(is_known, _is_kept(s))
+    by_text = and_(rejects.c.external_id.is_(None), s.c.record == rejects.c.record)
+    kept: ColumnElement[bool] = or_(exists().where(by_id, _is_kept(s)), exists().where(by_text, _is_kept(s)))
     if is_complete:
-        # What a message brought after the fetch began is not gone because the fetch lacks it.
-        kept = or_(kept, rejects.c.last_at <= run.started_at)
+        # What a message brought after the fetch began is not gone because the fetch lacks it, and what the fetch has
+        # in an older version is not gone at all.
+        passed_over = exists().where(by_id, s.c.action.in_((Outcome.SKIPPED.value, Outcome.STALE.value)))
+        kept = or_(kept, and_(rejects.c.last_at <= run.started_at, ~passed_over))
     return update(rejects).values(closed_at=now).where(is_open, kept, ~rejected)
 
 
 def _opening(newest: Any, run: Run, now: datetime) -> Any:
-    there = exists().where(rejects.c.job == run.job_name, rejects.c.closed_at.is_(None), _is_same(newest))
+    is_open = (rejects.c.job == run.job_name, rejects.c.closed_at.is_(None))
+    there = or_(*[exists().where(*is_open, is_same) for is_same in _ways_to_be_same(newest)])
     at = literal(now, UtcDateTime())
     rows: Any = select(
         literal(run.job_name),

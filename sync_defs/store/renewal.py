@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
-
 
 @contextmanager
 def renewing(renew: Callable[[], object], *, every_s: float, name: str) -> Generator[None]:
@@ -19,7 +17,7 @@ def renewing(renew: Callable[[], object], *, every_s: float, name: str) -> Gener
         while not stop.wait(every_s):
             try:
                 renew()
-            except DBAPIError:
+            except Exception:  # noqa: BLE001, S112 - of the driver, the pool or the network
                 continue
 
     thread = threading.Thread(target=work, name=name, daemon=True)

@@ -67,10 +67,6 @@ class TableStatements:
             "changed_at": self.now,
         }
 
-    def between(self, low: int, high: int) -> ColumnElement[bool]:
-        """Return the condition on a stage's range of `seq`."""
-        return self.stage.c.seq.between(low, high)
-
     def skip_duplicates(self) -> Any:
         """Mark all but the newest (then last) candidate of each key as skipped."""
         s = self.stage.alias("s")
@@ -125,10 +121,9 @@ class TableStatements:
 
     def stage_missing(self) -> Any:
         """Have the missing rows in the stage, with negative numbers, to be deleted or marked."""
-        if self.is_sifted:
-            action = Action.MARKED if self.policy.action is MissingAction.MARK else Action.DELETED
-            return update(self.stage).where(self._is_still_missing()).values(action=action.value)
         action = Action.MARKED if self.policy.action is MissingAction.MARK else Action.DELETED
+        if self.is_sifted:
+            return update(self.stage).where(self._is_still_missing()).values(action=action.value)
         rows = select(
             -func.row_number().over(order_by=self.key),
             self.dialect.key_text(self.key),

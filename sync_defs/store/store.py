@@ -2,12 +2,14 @@
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, func, inspect, select, update
+from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, inspect, select, update
+from sqlalchemy.exc import DBAPIError
 
 from sync_defs.engine.ports import (
     ChangeCounts,
@@ -85,13 +87,18 @@ class SqlStore(Store):
         """See `Store`."""
         run = runs.new_run(self.database, job, request)
         runs.take_lease(self.database, job, run, request)
-        with self.database.write() as connection:
-            self._bury_abandoned(connection, run)
-            run = runs.record_run(self.database, connection, job, run, request)
-            self._stages.pop(run.stage, None)
-            stage = self._stage(job, run)
-            stage.drop(connection, checkfirst=True)
-            self.database.dialect.create_stage(connection, stage, self._held(job))
+        try:
+            with self.database.write() as connection:
+                self._bury_abandoned(connection, run)
+                run = runs.record_run(self.database, connection, job, run, request)
+                self._stages.pop(run.stage, None)
+                stage = self._stage(job, run)
+                stage.drop(connection, checkfirst=True)
+                self.database.dialect.create_stage(connection, stage, self._held(job))
+        except BaseException:
+            with suppress(DBAPIError), self.database.write() as connection:
+                runs.release_lease(connection, run)
+            raise
         return run
 
     def load_run(self, run_id: str) -> Run:
@@ -213,30 +220,22 @@ class SqlStore(Store):
                 writer.judge_missing(lambda _missing, _rows: None)
                 writer.write(lambda _done: None)
                 results = _item_results(connection, stage, items, kept)
-                self._finish_items(connection, stage, job, run, writer, results)
+                applied = [result for number, result in enumerate(results) if number in kept]
+                self._finish_items(job, run, writer, applied)
             runs.note_confirmed(connection, stage, run, self.now())
             if settle is not None:
                 settle(connection, results)
             self.database.dialect.drop_item_stage(connection, stage)
         return results
 
-    def count_rows(self, job: Job) -> int | None:
-        """Return how many rows the target of a table job has, None for a callback job."""
-        if not isinstance(job, TableSync):
-            return None
-        with self.database.read() as connection:
-            return int(connection.execute(select(func.count()).select_from(job.target)).scalar_one())
-
     def recent_results(self, job_name: str | None = None, *, limit: int = 20) -> list[SyncResults]:
         """Return the results of ended runs, the newest first."""
         return runs.recent_results(self.database, job_name, limit=limit)
 
-    def _finish_items(
-        self, connection: Connection, stage: Table, job: Job, run: Run, writer: Writer, results: list[ItemResult]
-    ) -> None:
+    def _finish_items(self, job: Job, run: Run, writer: Writer, results: list[ItemResult]) -> None:
         counts = writer.settle()
-        for action, field in ((Action.DELETED, "deleted"), (Action.MARKED, "marked")):
-            setattr(counts, field, sum(result.action is action for result in results))
+        actions = Counter(result.action.value for result in results)
+        outcomes: dict[str, Any] = {outcome.value: actions[outcome.value] for outcome in Outcome}
         now = self.now()
         writer.finish(
             SyncResults(
@@ -244,10 +243,10 @@ class SqlStore(Store):
                 run_id=run.run_id,
                 trigger=run.trigger,
                 full=False,
-                fetched=sum(counts_of(counts).values()),
-                **counts_of(counts),
-                deleted=counts.deleted,
-                marked=counts.marked,
+                fetched=sum(outcomes.values()),
+                **outcomes,
+                deleted=actions[Action.DELETED.value],
+                marked=actions[Action.MARKED.value],
                 errors=counts.errors,
                 samples=_sampled(results),
                 started_at=run.started_at,
@@ -345,11 +344,6 @@ class SqlStore(Store):
         if stage:
             Table(stage, MetaData(), schema=schema.SCHEMA).drop(connection, checkfirst=True)
             connection.execute(update(schema.runs).where(schema.runs.c.run_id == run_id).values(stage=None))
-
-
-def counts_of(counts: ChangeCounts) -> dict[str, Any]:
-    """Return the six outcomes by name."""
-    return {outcome.value: getattr(counts, outcome.value) for outcome in Outcome}
 
 
 def _sampled(results: Sequence[ItemResult]) -> list[SampledChange]:

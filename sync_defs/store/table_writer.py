@@ -19,7 +19,7 @@ from sync_defs.store.proof import Shift
 from sync_defs.store.rejects import Versions, has_open_rejects, settle_rejects, version_of_text
 from sync_defs.store.runs import finish_run
 from sync_defs.store.staging import CHANGING, item_error, reject_all, shown, stage_counts, staged_errors
-from sync_defs.store.state_header import forget, move_checksum
+from sync_defs.store.state_header import forget, load_header, move_checksum
 from sync_defs.store.statements import MASK, TableStatements
 
 _PASSES = 3
@@ -59,7 +59,8 @@ class TableWriter(Writer):
     def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
         """See `Writer`."""
         # The job's write lock is held: no single-item sync of it commits from here on.
-        self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
+        if not self._run.is_item:
+            self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
         self._is_empty = is_empty(self._connection, self._statements)
         self._statements.is_first_load = self._is_empty and not self._run.is_item
         self._logs_creations = not self._is_empty or self._run.is_item
@@ -82,7 +83,7 @@ class TableWriter(Writer):
 
     def write(self, progress: Callable[[int], None]) -> None:
         """See `Writer`."""
-        if not self._run.dry_run and (self._run.is_item or self._handle.has_prints):
+        if self._moves_checksum():
             self._shift = Shift(self._connection, self._statements, is_empty=self._is_empty)
         low, high = self._range()
         removal = self._removal()
@@ -99,6 +100,7 @@ class TableWriter(Writer):
             # Somebody outside wrote the same rows between the classification and now: look again.
             self._written_before += written.total()
             self._statements.is_first_load = False
+            self._shift = None  # it was begun with other rows
             self._connection.execute(self._statements.classify())
         raise OutcomeError(f"rows of {self._run.job_name!r} kept changing under {_PASSES} passes; run it again")
 
@@ -168,6 +170,14 @@ class TableWriter(Writer):
         if self._handle.row_count is not None:
             return self._handle.row_count + self._written[Action.CREATED] - self._written[Action.DELETED]
         return self._count_rows()
+
+    def _moves_checksum(self) -> bool:
+        if self._run.dry_run:
+            return False
+        if self._run.is_item:
+            header = load_header(self._connection, self._run.job_name)
+            return header is not None and header.checksum is not None
+        return self._handle.has_prints
 
     def _count_rows(self) -> int:
         return int(self._connection.execute(self._statements.count_rows()).scalar_one())

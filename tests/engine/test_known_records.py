@@ -410,6 +410,51 @@ def test_a_known_record_that_comes_again_in_another_form_is_a_repetition(either)
     assert either.rows()["S0"] == (2, None)
 
 
+@pytest.mark.parametrize("migrated_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("way", ["another option", "a checksum that fails"])
+def test_a_checksum_that_was_not_kept_all_along_proves_nothing(items, monkeypatch, way):
+    """What others changed meanwhile is put right by the first run that can tell."""
+    items.records = [record("A"), record("B")]
+    items.run()
+    with monkeypatch.context() as patched:
+        if way == "a checksum that fails":
+            patched.setattr(type(items.database.dialect), "checksum", lambda *_: None)
+            items.run()
+            items.run()
+        else:
+            items.run(verify=50)
+            items.run(verify=50)
+        with items.database.write() as connection:
+            connection.execute(sa.update(items.table).where(items.table.c.sku == "A").values(stock=99))
+    assert counts(items.run()) == {"updated": 1, "unchanged": 1}
+    assert counts(items.run()) == {"unchanged": 2}
+
+
+def test_should_skip_is_asked_with_the_record_type(database):
+    @dataclass
+    class Stock:
+        sku: str
+        quantity: int
+
+    def skips(stock: Stock) -> bool:
+        return stock.quantity < 0
+
+    def of(stock: Any) -> str:
+        return stock.sku
+
+    def fill(row: Any, stock: Any) -> Any:
+        row.sku, row.stock = stock.sku, stock.quantity
+        return row
+
+    either = CallbackItems(database, record_type=Stock, should_skip=skips, get_external_id=of)
+    either.options["create"] = lambda session, stock: session.add(fill(either.item(), stock))
+    either.options["update"] = lambda session, row, stock: either.called.append(fill(row, stock).sku)
+    either.records = [record("A"), record("B", -1)]
+    assert counts(either.run()) == {"created": 1, "skipped": 1}
+    assert counts(either.run()) == {"unchanged": 1, "skipped": 1}
+    assert either.called == []
+
+
 KEYS = st.sampled_from(["A", "B", "C", "a"])
 VALUES = st.sampled_from([1, 2, 3, None, "many", 2000])
 STEPS = st.lists(

@@ -347,3 +347,28 @@ def test_a_delete_that_tells_no_more_than_its_id_deletes(callback_world):
     results = sync_items(job, SqlStore(callback_world.database), gone)
     assert [result.action for result in results] == ["deleted", "stale"]
     assert set(callback_world.rows()) == {"B"}
+
+
+def test_a_fetch_that_has_an_older_version_leaves_the_reject_open(world):
+    world.records = [record("A", version=8)]
+    world.sync()
+    sync_items(world.job(), SqlStore(world.database), [record("A", "many", version=9)])
+    world.records = [record("A", 3, version=7)]
+    assert world.sync().stale == 1
+    assert [entry.external_id for entry in open_rejects(world.database)] == ["A"]
+    world.records = [record("A", 3, version=10)]
+    world.sync()
+    assert open_rejects(world.database) == []
+
+
+def test_a_delete_that_is_refused_is_counted(world):
+    """On a row that others refer to."""
+    world.records = [record("A")]
+    job = world.job(on_missing="delete")
+    world.sync(job)
+    world.create_orders()
+    world.execute("INSERT INTO orders (sku) VALUES ('A')")
+    store = SqlStore(world.database)
+    [result] = sync_items(job, store, [Deletion(external_id="A")])
+    [told, *_] = store.recent_results("variants", limit=1)
+    assert (str(result.action), told.rejected, told.fetched, told.deleted) == ("rejected", 1, 1, 0)

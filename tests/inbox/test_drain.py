@@ -278,3 +278,19 @@ def test_the_jobs_own_code_is_watched_and_the_wait_for_the_lock_is_not(inbox, me
     assert told[place - 1] is False
     assert told[place + 1] is True
     assert told[-1] is False
+
+
+def test_what_a_drain_could_not_begin_with_is_no_death(database, inbox, message, job, clock):
+    """One worker died over A; four drains then find no target, and none of them is a worker that died."""
+    inbox.enqueue(message("m1", [item("A")]))
+    inbox.claim("erp", 1)
+    clock.advance(61)
+    inbox.enqueue(message("m2", [item("B")]))
+    for _ in range(5):
+        with pytest.raises(ConfigurationError):
+            drain(job, SqlStore(database), inbox, run_id="r1", options=DrainOptions(linger_s=0.0))
+        clock.advance(61)
+    with database.write() as connection:
+        job.target.create(connection)
+    results = drain(job, SqlStore(database), inbox, run_id="r2", options=DrainOptions(linger_s=0.0))
+    assert (results.actions, results.dead, inbox.depth()) == ({Action.CREATED: 2}, 0, {})

@@ -202,6 +202,14 @@ def test_a_source_that_is_away_is_asked_once_and_the_rest_waits_without_an_attem
     assert len(found) == 25
 
 
+@pytest.mark.parametrize("retry_after_s", [0.0, -3.0])
+def test_a_source_that_wants_no_pause_gets_one_all_the_same(send, run, erp, inbox, retry_after_s):
+    erp.error = FetchError("busy", code="rate_limited", retry_after_s=retry_after_s)
+    send("m1", *(f"item {n}" for n in range(25)))
+    assert (run(batch=10).retried, len(erp.asked)) == (10, 1)
+    assert min(due for _, _, due in waiting(inbox).values()) >= 1.0
+
+
 def test_a_source_that_fails_whatever_is_asked_is_soon_left_alone(send, run, erp, inbox):
     erp.error = RuntimeError("broken")
     send("m1", *(f"item {n}" for n in range(64)))

@@ -68,6 +68,8 @@ class SqlDialect(ABC):
     """How to get the driver, where it is not installed with the library."""
     builds_json: bool = True
     """Whether `json_object` is there."""
+    writers_look_every_s: float = 0.0
+    """How long a writer may wait before it looks again whether another one has ended; 0: it is woken in turn."""
     undoes_ddl: bool = True
     """Whether a transaction that rolls back takes its CREATE and DROP TABLE back."""
 

@@ -45,6 +45,7 @@ class SqliteDialect(SqlDialect):
     """One writer at a time, by BEGIN IMMEDIATE; a failed statement undoes only itself."""
 
     name = "sqlite"
+    writers_look_every_s = 0.11  # SQLite's own busy handler sleeps for 0.1 s at the most
     has_temporary_tables = True
     schema = None
     keeps_time_zones = False
