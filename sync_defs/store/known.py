@@ -35,7 +35,7 @@ from sync_defs.store.table_writer import expected_without_state
 COMPARE_EVERY = 24
 """Without a checksum, everything is compared in every so-manieth run."""
 _UNSEEN, _SEEN, _CANDIDATE = 0, 1, 2
-STREAMED = {"yield_per": 10_000}
+KEYS_AT_ONCE = 10_000
 DIGEST_VERSION = "1"
 """Of what a fingerprint covers; raised when coercion changes what a record means."""
 
@@ -177,10 +177,9 @@ class TableState(JobState):
 
     def _reconciled(self, state: State) -> State:
         """Return a state with one entry for each row: rows that no record stands for, or whose record failed, too."""
-        present = self._statements.present_keys()
-        id_of = self._statements.mapping.id_of
-        with self._connection.execute(present, execution_options=STREAMED) as rows:
-            keys = np.fromiter((key_hash(id_of(key)) for (key,) in rows), np.uint64)
+        parts = self._dialect.values(self._connection, self._statements.present_keys(), at_once=KEYS_AT_ONCE)
+        hashes = [_hashes(self._statements.mapping.ids_of(part)) for part in parts]
+        keys = np.concatenate([np.empty(0, np.uint64), *hashes])
         absent = keys[~state.find(keys)[1]]
         return state.changed(unknown(absent), state.keys[~np.isin(state.keys, keys)])
 
@@ -340,17 +339,19 @@ class KnownRows(KnownByPrint):
 
     def _find_unseen(self, unseen: NDArray[np.uint64]) -> list[tuple[Any, str]]:
         """Return key and external id of the rows with these hashes; rows without an entry are newer than the fetch."""
-        id_of = self._statements.mapping.id_of
         statement = self._statements.present_keys(is_unmarked=True)
         found: list[tuple[Any, str]] = []
-        with self._database.read() as connection, connection.execute(statement, execution_options=STREAMED) as rows:
-            for part in rows.partitions():
-                keys = [row[0] for row in part]
-                ids = list(map(id_of, keys))
-                hashes = np.frombuffer(b"".join(map(key_digest, map(str.encode, ids))), ">u8")
+        with self._database.read() as connection:
+            for keys in self._database.dialect.values(connection, statement, at_once=KEYS_AT_ONCE):
+                ids = self._statements.mapping.ids_of(keys)
+                hashes = _hashes(ids)
                 places = np.minimum(np.searchsorted(unseen, hashes), len(unseen) - 1)
                 found += [(keys[place], ids[place]) for place in np.flatnonzero(unseen[places] == hashes).tolist()]
         return found
+
+
+def _hashes(ids: Sequence[str]) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join(map(key_digest, map(str.encode, ids))), ">u8").astype(np.uint64)
 
 
 def _distinct(places: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -118,6 +118,11 @@ class TableMapping(Shaper):
         # A CHAR comes back padded from some databases; no external id ends with a space.
         return self.id_text(text.rstrip(" ") if isinstance(self.columns[0].type, CHAR) else text)
 
+    def ids_of(self, keys: Sequence[Any]) -> Sequence[str]:
+        """Return `id_of` of each key of a page."""
+        is_id = self._is_text_key and not isinstance(self.columns[0].type, CHAR) and set(map(type, keys)) == {str}
+        return keys if is_id else list(map(self.id_of, keys))
+
     def shape(self, records: Sequence[Any]) -> list[Shaped | Exception]:
         """Return for each record the coerced values in the order of `names`, or its error.
 

@@ -6,6 +6,7 @@ fingerprint of the record, zero where it is not known. The blobs change only in 
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def load_state(connection: Connection, dialect: SqlDialect, job_name: str, heade
     statement = select(state_parts.c.entries).where(state_parts.c.job == job_name).order_by(state_parts.c.part)
     entries = np.empty(header.entries, ENTRY)
     whole, size, parts = entries.view(np.uint8), 0, 0
-    for blob in dialect.blobs(connection, statement):
+    for blob in chain.from_iterable(dialect.values(connection, statement, at_once=64)):
         if size + len(blob) > len(whole):
             return None
         whole[size : size + len(blob)] = np.frombuffer(blob, np.uint8)

