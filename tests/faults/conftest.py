@@ -1,0 +1,46 @@
+"""What the tests of faults share: warm processes, and a shop whose database is killed along with them."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import USED
+from tests.faults.shop import open_shop
+from tests.faults.zygote import Zygote
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """A warm process that forks others."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a SQLite file of this test's own, in memory where there is such a folder.
+
+    A killed process leaves the same file there, and a commit that waits for the disk is most of these tests' time.
+    """
+    request.config.stash[USED][f"SQLite {sqlite3.sqlite_version}"] += 1
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield f"sqlite:///{folder}/target.db"
+
+
+@pytest.fixture
+def shop_url(migrated_url: str) -> str:
+    """URL of a database with the bookkeeping tables, and the empty ones of the shop."""
+    open_shop(migrated_url)
+    return migrated_url
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the processes of a test write."""
+    return tmp_path / "processes.log"
