@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import USED
+from tests.faults.keeper import Keeper, keeping
 from tests.faults.shop import open_shop
 from tests.faults.zygote import Zygote
 
@@ -38,6 +39,13 @@ def shop_url(migrated_url: str) -> str:
     """URL of a database with the bookkeeping tables, and the empty ones of the shop."""
     open_shop(migrated_url)
     return migrated_url
+
+
+@pytest.fixture
+def keeper(shop_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    """Who keeps the shop, and settles what a fault has left behind."""
+    with keeping(shop_url, tmp_path, monkeypatch) as keeper:
+        yield keeper
 
 
 @pytest.fixture

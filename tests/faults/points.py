@@ -123,15 +123,15 @@ class Points:
         return renewing
 
 
-def kill_at(name: str, nth: int = 1) -> Reach:
-    """Return what kills this process when a point is reached for the n-th time, as `kill -9` does."""
+def kill_at(name: str, nth: int = 1, number: int = signal.SIGKILL) -> Reach:
+    """Return what sends this process a signal when a point is reached for the n-th time: SIGKILL, or SIGSTOP."""
     left = [nth]
 
     def reach(reached: str) -> None:
         if reached == name:
             left[0] -= 1
             if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     return reach
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import DBAPIError
 
 from sync_defs.engine import RunRequest, run_sync
-from sync_defs.errors import BusyError, LeaseLostError
+from sync_defs.errors import BusyError, DatabaseNotReadyError, LeaseLostError
 from sync_defs.inbox import Claimed, DrainOptions, Inbox, drain, read_message
 from sync_defs.inbox.attendance import attending
 from sync_defs.inbox.worker import Worker
@@ -78,7 +78,7 @@ class Stage:
 
 
 def set_up(
-    url: str, source: str, clock: Mapping[str, float], kill: tuple[str, int] | None = None, record: str | None = None
+    url: str, source: str, clock: Mapping[str, float], kill: Sequence[Any] = (), record: str | None = None
 ) -> Stage:
     """Open the database, and bind the points of this process: to its death, to a record of them, or to nothing."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s: %(message)s")
@@ -147,7 +147,7 @@ def _for_ever(pause_s: float, once: Callable[[], object]) -> None:
     while True:
         try:
             once()
-        except (BusyError, LeaseLostError, DBAPIError) as error:
+        except (BusyError, LeaseLostError, DatabaseNotReadyError, DBAPIError) as error:
             kind = type(error.orig if isinstance(error, DBAPIError) else error).__name__
             logger.warning("%s: %s", kind, error)
         time.sleep(pause_s)

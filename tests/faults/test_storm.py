@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from sync_defs.inbox import Inbox
-from tests.faults import roles
 from tests.faults.storm import Storm
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(6 * 3_600)]
@@ -15,14 +13,12 @@ SHORT = (34, 667)
 LONG = (1_000, 16_667)
 
 
-def test_nothing_is_lost_doubled_or_undone_in_a_storm(shop_url, tmp_path, zygote, request, monkeypatch, capsys):
-    monkeypatch.setattr(Inbox, "acknowledge", Inbox.acknowledge)  # put back, what is bound next
-    roles.note_what_is_applied()
+def test_nothing_is_lost_doubled_or_undone_in_a_storm(keeper, zygote, request, capsys):
     is_long = request.config.getoption("--fault-long")
     given = request.config.getoption("--fault-seed")
     seed = secrets.randbelow(10**6) if given is None else given
     kills, messages = LONG if is_long else SHORT
-    storm = Storm(shop_url, tmp_path, zygote, seed=seed, kills=kills, messages=messages)
+    storm = Storm(keeper.url, keeper.folder, zygote, seed=seed, kills=kills, messages=messages)
     storm.rage()
     account = f"killed {dict(storm.killed)}, answers {dict(storm.answers)}, retried by hand {storm.dead}"
     with capsys.disabled():

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
@@ -46,6 +47,14 @@ class Child:
         if not self._ended.wait(within_s) or self.status is None:
             raise TimeoutError(f"{self.role} ({self.pid}) is still at work after {within_s} s")
         return self.status
+
+    def wait_until_stopped(self) -> None:
+        """Return as soon as SIGSTOP has stopped the process."""
+        give_up = time.monotonic() + 20
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            if time.monotonic() > give_up or not self.is_alive:
+                raise TimeoutError(f"{self.role} ({self.pid}) did not stop")
+            time.sleep(0.005)
 
     @property
     def is_alive(self) -> bool:
@@ -84,6 +93,7 @@ class Zygote:
         self._children: dict[int, Child] = {}
         self._unborn: deque[Child] = deque()
         self._lock = threading.Lock()
+        self._is_warm = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -99,7 +109,10 @@ class Zygote:
     def warm_up(self, url: str, source: str) -> None:
         """Have what is forked from now on know a database, which holds an open shop."""
         with self._lock:
+            self._is_warm.clear()
             self._send({"role": "warm up", "arguments": {"url": url, "source": source}})
+        if not self._is_warm.wait(60):
+            raise TimeoutError("the warm process is not ready within 60 s")
 
     def _send(self, order: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -117,7 +130,9 @@ class Zygote:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             news: dict[str, int] = json.loads(line)
-            if "status" in news:
+            if not news:
+                self._is_warm.set()
+            elif "status" in news:
                 self._children.pop(news["pid"]).has_ended(news["status"])
             else:
                 child = self._children[news["pid"]] = self._unborn.popleft()
@@ -137,6 +152,7 @@ def main() -> None:
             order = json.loads(line)
             if order["role"] == "warm up":
                 roles.warm_up(**order["arguments"])
+                _tell({})
                 continue
             pid = os.fork()
             if pid == 0:
