@@ -34,6 +34,8 @@ class Keeper:
     minutes: int = 0
     unsettled: list[Message] = field(default_factory=list)
     """What was made since the last settlement, answered or not."""
+    answered: set[str] = field(default_factory=set)
+    """The ids of messages that were answered 202."""
 
     def __post_init__(self) -> None:
         self.store = SqlStore(self.database)
@@ -71,7 +73,12 @@ class Keeper:
     def accept(self, message: Message, database: Database | None = None) -> None:
         """Accept a message through a database, by default the keeper's own."""
         accept(message, database or self.database)
+        self.note_answer(message)
+
+    def note_answer(self, message: Message) -> None:
+        """Note that a message was answered 202."""
         message.is_acknowledged(self.ledger)
+        self.answered.add(message.message_id)
 
     def stage(self, database: Database | None = None) -> roles.Stage:
         """Return what a role plays on in this process."""
@@ -80,22 +87,30 @@ class Keeper:
         return roles.Stage(database=database or self.database, store=store, source=self.source, points=points)
 
     def settle(self) -> list[str]:
-        """A minute later: send all again, as a sender does that had no answer, drain, sync; return what is wrong."""
+        """A minute later: send again what had no answer, drain, sync; return what is wrong.
+
+        What had one is sent again too, at the end: were it not a duplicate then, it would have been lost before.
+        """
         self.minutes += 1
         self.source.write(self.ledger.newest)
+        answered = [message for message in self.unsettled if message.message_id in self.answered]
         for message in self.unsettled:
-            self.accept(message)
+            if message not in answered:
+                self.accept(message)
         roles.drain_due(self.stage(), run_id=f"settlement-{self.minutes}")
         for name in sorted({message.job for message in self.unsettled}):
             roles.sync(JOBS[name], self.stage())
         self.unsettled.clear()
-        return faults_found(self.database, self.ledger)
+        found = faults_found(self.database, self.ledger)
+        statuses = {message.message_id: accept(message, self.database) for message in answered}
+        return found + [f"{name} was forgotten" for name, status in statuses.items() if status != "duplicate"]
 
 
-def accept(message: Message, database: Database) -> None:
-    """Accept a message as the receiver does, without a request."""
+def accept(message: Message, database: Database) -> str:
+    """Accept a message as the receiver does, without a request; return what it would be answered."""
     job = JOBS[message.job]
-    Inbox(database).enqueue(read_message(job, message_id=message.message_id, body=message.body, now=database.now()))
+    read = read_message(job, message_id=message.message_id, body=message.body, now=database.now())
+    return Inbox(database).enqueue(read).status
 
 
 @contextmanager

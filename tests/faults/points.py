@@ -37,8 +37,6 @@ STEPS: Final[dict[str, tuple[Any, str]]] = {
     "diff": (SqlStore, "diff"),
     "end": (SqlStore, "end_run"),
 }
-_SOON_S: Final = 0.02
-"""How often leases are renewed in a process with points: nobody waits for 15 s to see it."""
 
 
 class Points:
@@ -117,8 +115,13 @@ class Points:
         return block
 
     def _renewing(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def renewing(renew: Callable[[], object], **options: Any) -> Any:
-            return function(self._around("renew", renew), **options | {"every_s": _SOON_S})
+        """Renew a lease once as the work under it begins: nobody waits for seconds to see it."""
+
+        @contextmanager
+        def renewing(renew: Callable[[], object], **options: Any) -> Generator[None]:
+            with function(renew, **options):
+                self._around("renew", renew)()
+                yield
 
         return renewing
 

@@ -28,7 +28,7 @@ from tests.faults.shop import APPLIED, FOUNDERS, JOBS, SECRET, FastClock, Source
 
 logger = logging.getLogger("storm")
 
-OPTIONS = DrainOptions(linger_s=0.0, max_s=600.0, batch=50)
+OPTIONS = DrainOptions(linger_s=0.0, max_s=60.0, batch=50)
 
 
 WARM: dict[str, tuple[Database, SqlStore]] = {}

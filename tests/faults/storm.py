@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -119,7 +120,8 @@ class Storm:
             for sender in senders:
                 sender.join()
         source.write(self.ledger.newest)
-        ahead = FastClock(clock.started_at, FACTOR, ahead_s=60.0)
+        ahead_s = (clock() - datetime.now(UTC)).total_seconds() + 60.0
+        ahead = FastClock(time.time(), 1.0, ahead_s)
         with Database(self.url, clock=ahead) as database:
             self._settle(database, source)
 

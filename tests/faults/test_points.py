@@ -43,7 +43,7 @@ def live(keeper: Keeper, zygote: Any, job: str, **given: Any) -> int:
     answered = acknowledged.read_text().split() if acknowledged.exists() else []
     for message in messages:
         if message.message_id in answered:
-            message.is_acknowledged(keeper.ledger)
+            keeper.note_answer(message)
     return status
 
 
