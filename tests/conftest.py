@@ -147,6 +147,12 @@ def pytest_xdist_auto_num_workers() -> int:
 USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the tests that kill: their long forms are run by hand."""
+    parser.addoption("--fault-long", action="store_true", help="kill at every point, and let storms rage for long")
+    parser.addoption("--fault-seed", type=int, help="the seed that a storm told when it failed; default: a new one")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start from the same settings everywhere: what a developer exported for their own use is taken away."""
     config.stash[USED] = Counter()

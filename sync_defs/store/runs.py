@@ -218,10 +218,16 @@ def recent_results(database: Database, job_name: str | None = None, *, limit: in
 
 
 def finish_run(connection: Connection, results: SyncResults, cursor_after: str | None) -> None:
-    """Write a run's results and, if it moved, the job's cursor."""
+    """Write a run's results and, if it moved, the job's cursor; a failure leaves results that were committed.
+
+    These stand where the connection broke between a commit and its reply, so that the run took it for a failure.
+    """
     text = json.dumps(results.to_dict())
     values = {"status": results.status.value, "completed_at": results.completed_at, "results": text}
-    connection.execute(update(runs).where(runs.c.run_id == results.run_id).values(values))
+    statement = update(runs).where(runs.c.run_id == results.run_id).values(values)
+    if results.status is RunStatus.FAILED:
+        statement = statement.where(runs.c.status != RunStatus.SUCCEEDED.value)
+    connection.execute(statement)
     if cursor_after is not None:
         _store_cursor(connection, results, cursor_after)
 
