@@ -8,13 +8,12 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeGuard, TypeVar, Unpack, cast
 
 from sync_defs.errors import ConfigurationError, MessageError
 from sync_defs.fields import Deletion, Field, read_converted
-from sync_defs.options import callable_problem, mapping_problem, options_problem
-from sync_defs.policies import JobOptions, MissingAction, OnMissing, Webhook, every_to_cron
+from sync_defs.options import Options, callable_problem, options_problem, read_mapping
+from sync_defs.policies import JobOptions, MissingAction
 from sync_defs.results import SyncResults
 
 if TYPE_CHECKING:
@@ -30,40 +29,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _RESERVED = frozenset({"self", "cursor", "external_ids"})
 
 
-class Job(ABC):
-    """What the engine needs of a job, whichever way it was written."""
-
-    name: str
-    """`[a-z][a-z0-9_]{0,62}`; names the asset, the schedule, the sensor and the webhook route."""
-    description: str = ""
-    every: str | timedelta | None = None
-    """Interval of the schedule: `15m`, `1h`, `6h`, `1d`; must divide an hour or a day. Not together with `cron`."""
-    cron: str | None = None
-    """Schedule as a cron expression."""
-    timezone: str = "UTC"
-    """Zone in which the schedule is read."""
-    on_missing: str | OnMissing = "keep"
-    """`keep`, `delete` or `mark(...)`."""
-    max_delete_rows: int = 10
-    """Missing rows above this number **and** above `max_delete_fraction` are withheld."""
-    max_delete_fraction: float = 0.10
-    """Fraction of the target's rows, 0 to 1."""
-    sample_size: int = 20
-    """Changed rows shown old → new in results and metadata; 0 for none."""
-    history: bool = True
-    """Write each change to `sync_changes`."""
-    verify: int | None = None
-    """Compare every record with its row in every so-manieth run, 1 for each, 0 for none; None: as soon as the target
-    is not what the last run left, where the database can tell by a checksum, and in every 24th run elsewhere."""
-    webhook: Webhook | None = Webhook()
-    """How messages are verified; None: the job takes no webhooks."""
-    refetch: bool = False
-    """A message only names an item: the source is asked for it by `fetch_items`, and the rest of the message is not
-    used. One that says delete is believed once the source has the item no longer."""
-    delivery: str = "run"
-    """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
-    group: str | None = None
-    """Asset group in Dagster."""
+class Job(Options, ABC):
+    """What the engine needs of a job, whichever way it was written; its options are those of `Options`."""
 
     @abstractmethod
     def fetch_external(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,13 +90,6 @@ class Job(ABC):
         raise NotImplementedError
 
     @property
-    def missing_policy(self) -> OnMissing:
-        """Return `on_missing` as a policy object."""
-        if isinstance(self.on_missing, OnMissing):
-            return self.on_missing
-        return OnMissing(action=MissingAction(self.on_missing))
-
-    @property
     def is_incremental(self) -> bool:
         """Tell whether the fetch goes on from a cursor."""
         return "cursor" in parameters(self.fetch_external)
@@ -149,13 +109,6 @@ class Job(ABC):
     def items_function(self) -> Callable[..., Any]:
         """Return the callable behind `fetch_items`, whose parameters name resources."""
         return self.fetch_items
-
-    @property
-    def cron_schedule(self) -> str | None:
-        """Return the schedule as a cron expression, or None for a job that is only started by hand or message."""
-        if self.cron is not None:
-            return self.cron
-        return None if self.every is None else every_to_cron(self.every)
 
     def validate(self) -> None:
         """Check what can be checked without a database.
@@ -305,7 +258,7 @@ class TableSync(Job):
             if option not in JobOptions.__annotations__:
                 raise ConfigurationError(f"job {name!r}: there is no option {option!r}")
             setattr(self, option, value)
-        self.key, self.fields, self.version = _mapping(name, key, fields, version)
+        self.key, self.fields, self.version = read_mapping(name, key, fields, version)
         self.validate()
         self._check_columns()
 
@@ -443,35 +396,6 @@ def parameters(function: Callable[..., Any]) -> list[str]:
     """Return the names of a fetch function's parameters, which name what is passed in."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [name for name, p in inspect.signature(function).parameters.items() if p.kind not in kinds]
-
-
-def _mapping(
-    job: str, key: str | Mapping[str, str | Field], fields: Mapping[str, str | Field], version: str | None
-) -> tuple[dict[str, Field], dict[str, Field], str | None]:
-    problem = mapping_problem("key", {key: key} if isinstance(key, str) else key) or mapping_problem("fields", fields)
-    if problem is not None:
-        raise ConfigurationError(f"job {job!r}: {problem}")
-    keys = {key: key} if isinstance(key, str) else dict(key)
-    if len(keys) != 1:
-        raise ConfigurationError(
-            f"job {job!r}: key= names exactly one column; for a compound key, keep the joined parts in one column"
-        )
-    key_fields = {column: _field(column, spec) for column, spec in keys.items()}
-    field_fields = {column: _field(column, spec) for column, spec in fields.items() if column not in key_fields}
-    version_column = None
-    if version is not None:
-        columns = [column for column, field in field_fields.items() if field.source == version]
-        version_column = columns[0] if columns else version
-        field_fields.setdefault(version_column, Field(source=version))
-    return key_fields, field_fields, version_column
-
-
-def _field(column: str, spec: str | Field) -> Field:
-    if isinstance(spec, str):
-        return Field(source=spec)
-    if spec.source is None:
-        return Field(source=column, convert=spec.convert, default=spec.default, mask=spec.mask)
-    return spec
 
 
 def _is_unique(table: "Table", column: str) -> bool:

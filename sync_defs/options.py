@@ -1,4 +1,4 @@
-"""Checks of a job's options, as far as they need neither a database nor Dagster."""
+"""The options of a job and what is wrong with them, as far as that needs neither a database nor Dagster."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Field
-from sync_defs.policies import Delivery, OnMissing, Webhook, every_to_cron
+from sync_defs.policies import Delivery, MissingAction, OnMissing, Webhook, every_to_cron
 
 CRON_HINT: Final = (
     "is no cron expression; give five fields (minute, hour, day, month, weekday) such as '30 4 * * *', or every="
@@ -17,6 +17,56 @@ _CRON_WORD = re.compile(r"@(annually|yearly|monthly|weekly|daily|midnight|hourly
 _CRON_FIELD = re.compile(r"[\d*/,#?a-z-]+", re.IGNORECASE)
 _CRON_VALUE = re.compile(r"(?<![\d/#])\d+")
 _CRON_HIGHEST = (59, 23, 31, 12, 7)
+
+
+class Options:
+    """The options that every kind of job has: attributes of a `SyncJob`, arguments of `table_sync`."""
+
+    name: str
+    """`[a-z][a-z0-9_]{0,62}`; names the asset, the schedule, the sensor and the webhook route."""
+    description: str = ""
+    every: str | timedelta | None = None
+    """Interval of the schedule: `15m`, `1h`, `6h`, `1d`; must divide an hour or a day. Not together with `cron`."""
+    cron: str | None = None
+    """Schedule as a cron expression."""
+    timezone: str = "UTC"
+    """Zone in which the schedule is read."""
+    on_missing: str | OnMissing = "keep"
+    """`keep`, `delete` or `mark(...)`."""
+    max_delete_rows: int = 10
+    """Missing rows above this number **and** above `max_delete_fraction` are withheld."""
+    max_delete_fraction: float = 0.10
+    """Fraction of the target's rows, 0 to 1."""
+    sample_size: int = 20
+    """Changed rows shown old → new in results and metadata; 0 for none."""
+    history: bool = True
+    """Write each change to `sync_changes`."""
+    verify: int | None = None
+    """Compare every record with its row in every so-manieth run, 1 for each, 0 for none; None: as soon as the target
+    is not what the last run left, where the database can tell by a checksum, and in every 24th run elsewhere."""
+    webhook: Webhook | None = Webhook()
+    """How messages are verified; None: the job takes no webhooks."""
+    refetch: bool = False
+    """A message only names an item: the source is asked for it by `fetch_items`, and the rest of the message is not
+    used. One that says delete is believed once the source has the item no longer."""
+    delivery: str = "run"
+    """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
+    group: str | None = None
+    """Asset group in Dagster."""
+
+    @property
+    def missing_policy(self) -> OnMissing:
+        """Return `on_missing` as a policy object."""
+        if isinstance(self.on_missing, OnMissing):
+            return self.on_missing
+        return OnMissing(action=MissingAction(self.on_missing))
+
+    @property
+    def cron_schedule(self) -> str | None:
+        """Return the schedule as a cron expression, or None for a job that is only started by hand or message."""
+        if self.cron is not None:
+            return self.cron
+        return None if self.every is None else every_to_cron(self.every)
 
 
 def options_problem(options: Mapping[str, object]) -> str | None:
@@ -50,6 +100,40 @@ def mapping_problem(name: str, value: object) -> str | None:
         if not isinstance(spec, str | Field):
             return f"{name}[{column!r}] is {_shown(spec)}; give the name of the record's field, or a Field"
     return None
+
+
+def read_mapping(
+    job: str, key: str | Mapping[str, str | Field], fields: Mapping[str, str | Field], version: str | None
+) -> tuple[dict[str, Field], dict[str, Field], str | None]:
+    """Return the key, the fields and the version column of a declarative job, each column with its `Field`.
+
+    Raises:
+        ConfigurationError: something in it is not a field, or the key is not one column.
+    """
+    problem = mapping_problem("key", {key: key} if isinstance(key, str) else key) or mapping_problem("fields", fields)
+    if problem is not None:
+        raise ConfigurationError(f"job {job!r}: {problem}")
+    keys = {key: key} if isinstance(key, str) else dict(key)
+    if len(keys) != 1:
+        raise ConfigurationError(
+            f"job {job!r}: key= names exactly one column; for a compound key, keep the joined parts in one column"
+        )
+    key_fields = {column: _field(column, spec) for column, spec in keys.items()}
+    field_fields = {column: _field(column, spec) for column, spec in fields.items() if column not in key_fields}
+    version_column = None
+    if version is not None:
+        columns = [column for column, field in field_fields.items() if field.source == version]
+        version_column = columns[0] if columns else version
+        field_fields.setdefault(version_column, Field(source=version))
+    return key_fields, field_fields, version_column
+
+
+def _field(column: str, spec: str | Field) -> Field:
+    if isinstance(spec, str):
+        return Field(source=spec)
+    if spec.source is None:
+        return Field(source=column, convert=spec.convert, default=spec.default, mask=spec.mask)
+    return spec
 
 
 def _schedule_problem(options: Mapping[str, object]) -> str | None:
