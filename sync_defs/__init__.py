@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sync_defs.checks import Checks
     from sync_defs.engine.observer import Observer
     from sync_defs.errors import (
         BusyError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sync_defs.store.database import Database
 
 _HOMES = {
+    "checks": ("Checks",),
     "engine.observer": ("Observer",),
     "errors": ("BusyError", "ConfigurationError", "FetchError", "MessageError", "RecordError", "SyncError"),
     "fields": ("Cursor", "Deletion", "Field"),
@@ -42,6 +44,7 @@ __all__ = [
     "Action",
     "BusyError",
     "ChangeSet",
+    "Checks",
     "ConfigurationError",
     "Cursor",
     "Database",

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
+from sync_defs.checks import Checks
 from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Field
 from sync_defs.policies import Delivery, MissingAction, OnMissing, Webhook, every_to_cron
@@ -53,6 +54,8 @@ class Options:
     """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
     group: str | None = None
     """Asset group in Dagster."""
+    checks: Checks = Checks()
+    """The checks of the asset in Dagster."""
 
     @property
     def missing_policy(self) -> OnMissing:
@@ -74,7 +77,7 @@ def options_problem(options: Mapping[str, object]) -> str | None:
 
     Takes all of `JobOptions`. Values that may be secrets, or long, are told by their kind.
     """
-    checks = (_schedule_problem, _missing_problem, _kind_problem)
+    checks = (_schedule_problem, _missing_problem, _kind_problem, _delivery_problem)
     return next((problem for check in checks if (problem := check(options)) is not None), None)
 
 
@@ -184,6 +187,13 @@ def _kind_problem(options: Mapping[str, object]) -> str | None:
     for name in ("history", "refetch"):
         if not isinstance(options[name], bool):
             return f"{name} is {_shown(options[name])}; give True or False"
+    if not isinstance(options["checks"], Checks):
+        return f"checks is {_shown(options['checks'])}; give Checks(...)"
+    verify = options["verify"]
+    return None if verify is None else whole_number_problem("verify", verify, "give an integer, 0 or more, or None")
+
+
+def _delivery_problem(options: Mapping[str, object]) -> str | None:
     webhook = options["webhook"]
     if webhook is not None and not isinstance(webhook, Webhook):
         return f"webhook is {_shown(webhook)}; give Webhook(...), or None for a job that takes no webhooks"
@@ -192,8 +202,7 @@ def _kind_problem(options: Mapping[str, object]) -> str | None:
         return f"delivery={delivery!r}; use {' or '.join(repr(str(known)) for known in Delivery)}"
     if delivery == Delivery.INLINE and options["refetch"]:
         return "delivery='inline' has no resources to ask the source with, so refetch=True needs delivery='run'"
-    verify = options["verify"]
-    return None if verify is None else whole_number_problem("verify", verify, "give an integer, 0 or more, or None")
+    return None
 
 
 def _shown(value: object) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final, TypedDict
 
+from sync_defs.checks import Checks
 from sync_defs.errors import ConfigurationError
 
 _EVERY = re.compile(r"([1-9]\d{0,3})(m|h|d)")
@@ -173,6 +174,7 @@ class JobOptions(TypedDict, total=False):
     refetch: bool
     delivery: str
     group: str | None
+    checks: Checks
 
 
 def every_to_cron(every: str | timedelta) -> str:

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sync_defs import Database
+from sync_defs import Checks, Database
 from sync_defs.fields import Field
 from sync_defs.inbox import Inbox
 from sync_defs.job import Job, SyncJob, table_sync
 from sync_defs.jobs import load_jobs
+from sync_defs.orchestration.job_checks import DESCRIPTIONS as CHECK_DESCRIPTIONS
 from sync_defs.policies import JobOptions, Webhook
 from sync_defs.receiver import create_app
 from sync_defs.settings import Settings
@@ -152,9 +153,12 @@ def test_every_setting_is_in_the_readme():
 def test_every_option_of_a_job_is_in_the_reference():
     listed = named(rows_of(text_of("docs/jobs.md")))
     table_options = set(table_sync.__kwdefaults__ or {}) | {"target", "key", "fields"}
-    field_options = set(Field.__dataclass_fields__)
-    webhook_options = set(Webhook.__dataclass_fields__)
-    assert set(JobOptions.__annotations__) | table_options | field_options | webhook_options <= listed
+    of_classes = {name for kind in (Field, Webhook, Checks) for name in kind.__dataclass_fields__}
+    assert set(JobOptions.__annotations__) | table_options | of_classes <= listed
+
+
+def test_every_check_is_in_the_reference():
+    assert set(CHECK_DESCRIPTIONS) <= named(rows_of(text_of("docs/dagster.md")))
 
 
 def test_every_method_of_a_job_is_in_the_reference():

@@ -8,15 +8,17 @@ import dagster as dg
 
 from sync_defs.job import Job, TableSync
 from sync_defs.orchestration.config import LAUNCHPAD
+from sync_defs.orchestration.job_checks import check_specs, freshness_policy, run_checks
 from sync_defs.orchestration.metadata import definition_metadata
-from sync_defs.orchestration.names import CHECK_NAME, MAX_RUNTIME_TAG, TRIGGER_TAG, SyncNames
+from sync_defs.orchestration.names import MAX_RUNTIME_TAG, TRIGGER_TAG, SyncNames
 from sync_defs.orchestration.stages import diff_op, fetch_op, upsert_op
 from sync_defs.results import Trigger
 
 
 def sync_asset(job: Job, *, kind: str) -> dg.AssetsDefinition:
-    """Return the asset of a job: the graph fetch → diff → upsert, with a check of rejected records."""
+    """Return the asset of a job: the graph fetch → diff → upsert, with the checks of a run."""
     names = SyncNames(job.name)
+    checks = run_checks(job)
     # The names of op definitions are shared by all graphs; the aliases are what the run page shows.
     fetch = fetch_op(job).alias("fetch")
     diff = diff_op(job).alias("diff")
@@ -35,19 +37,16 @@ def sync_asset(job: Job, *, kind: str) -> dg.AssetsDefinition:
         kinds={kind},
         code_version=code_version(job),
         metadata=definition_metadata(job),
-        check_specs=[
-            dg.AssetCheckSpec(
-                CHECK_NAME,
-                asset=names.asset,
-                description="No record of the source waits for retry; fails as a warning, since the others are in.",
-            )
-        ],
+        check_specs=check_specs(job, checks),
     )
     def graph() -> Mapping[str, dg.AssetsDefinition]:
         written = upsert(diff(fetch()))
-        return {"result": written.result, names.check_output: getattr(written, CHECK_NAME)}
+        if not checks:  # an op with one output alone gives that output itself
+            return {"result": written}
+        return {"result": written.result, **{names.check_output(name): getattr(written, name) for name in checks}}
 
-    return graph
+    policy = freshness_policy(job)
+    return graph if policy is None else graph.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
 
 
 def asset_definitions(job: Job, *, kind: str, max_runtime_s: int) -> dg.Definitions:

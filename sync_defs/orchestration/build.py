@@ -1,10 +1,10 @@
 """All definitions of a deployment's jobs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
 import dagster as dg
-from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.inbox.inline import InlineWorker
@@ -14,11 +14,12 @@ from sync_defs.orchestration.asset import asset_definitions
 from sync_defs.orchestration.doorbell import inbox_sensors
 from sync_defs.orchestration.ghosts import Ghosts
 from sync_defs.orchestration.handoff import handoff_io_manager
-from sync_defs.orchestration.inbox_check import inbox_check
 from sync_defs.orchestration.inbox_job import inbox_job
-from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, INBOX_CHECK_JOB, INBOX_CHECK_NAME, MAX_RUNTIME_TAG
+from sync_defs.orchestration.job_checks import standing_check, standing_checks
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, INBOX_CHECK_JOB, INBOX_CHECKS, MAX_RUNTIME_TAG
 from sync_defs.orchestration.operator_jobs import MAX_RUNTIME_S, operator_jobs
 from sync_defs.orchestration.prune_job import prune_definitions
+from sync_defs.orchestration.ticks import Ticks
 from sync_defs.policies import Delivery
 from sync_defs.store import Database
 
@@ -39,7 +40,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
 ) -> dg.Definitions:
     """Return an asset, a job, a schedule, a sensor and an inbox job for each sync job; opens no connection.
 
-    A check of each inbox comes with them, a daily job that prunes the bookkeeping, and the jobs with which a person
+    The checks of each job come with them, a daily job that prunes the bookkeeping, and the jobs with which a person
     sees, retries and discards messages.
 
     Args:
@@ -68,6 +69,8 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
         kind, label = database.dialect.name, database.label
     kind = _KINDS.get(kind, kind)
     parts = [asset_definitions(job, kind=kind, max_runtime_s=max_runtime_s) for job in jobs.values()]
+    standing = [check for job in jobs.values() if (check := standing_check(job)) is not None]
+    parts.append(dg.Definitions(asset_checks=standing))
     listening = [job for job in jobs.values() if job.webhook is not None]
     if listening:
         ghosts = Ghosts(jobs.values())
@@ -84,7 +87,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
 
 
 def inbox_definitions(jobs: Sequence[Job], *, ghosts: Ghosts, database_url: str, sensors: Sensors) -> dg.Definitions:
-    """Return the inbox jobs, the sensors or the one sensor that starts them, and the checks of dead messages."""
+    """Return the inbox jobs, and the sensors or the one sensor that starts them."""
     if sensors not in get_args(Sensors):
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
     inline = [job for job in jobs if job.delivery == Delivery.INLINE]
@@ -96,16 +99,21 @@ def inbox_definitions(jobs: Sequence[Job], *, ghosts: Ghosts, database_url: str,
         ghosts=ghosts,
         worker=InlineWorker(inline, database_url=database_url) if inline else None,
     )
-    return dg.Definitions(jobs=inbox_jobs, sensors=bells, asset_checks=[inbox_check(job) for job in jobs])
+    return dg.Definitions(jobs=inbox_jobs, sensors=bells)
 
 
 def operator_definitions(jobs: Mapping[str, Job], *, listening: Sequence[Job]) -> dg.Definitions:
     """Return the jobs with which a person sees, retries and discards messages, and checks all inboxes."""
-    checks = [dg.AssetCheckKey(dg.AssetKey(job.name), INBOX_CHECK_NAME) for job in listening]
+    checks = [
+        dg.AssetCheckKey(dg.AssetKey(job.name), name)
+        for job in listening
+        for name in standing_checks(job)
+        if name in INBOX_CHECKS
+    ]
     check_all = dg.define_asset_job(
         INBOX_CHECK_JOB,
         selection=dg.AssetSelection.checks(*checks),
-        description="Checks every inbox for dead messages; a run of the asset or of the inbox does so for its own.",
+        description="Checks every inbox for dead and late messages; runs of asset and inbox check their own.",
         tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
     )
     return dg.Definitions(jobs=[*operator_jobs(jobs), *([check_all] if checks else [])])
@@ -141,14 +149,14 @@ def _check(jobs: Mapping[str, Job], resources: Mapping[str, Any]) -> None:
 
 
 def _check_cron(job: Job) -> None:
-    """Ask Dagster's scheduler itself, which has no public question for it, what it makes of a cron expression."""
+    """Ask Dagster's scheduler itself what it makes of a cron expression."""
     cron = job.cron
     if cron is None:
         return
-    if not is_valid_cron_schedule(cron):
-        raise ConfigurationError(f"job {job.name!r}: cron={cron!r} {CRON_HINT}")
     try:
-        next(schedule_execution_time_iterator(0.0, cron, job.timezone))
+        Ticks(cron, job.timezone).newest(datetime.now(UTC), 1)
+    except dg.DagsterInvalidDefinitionError:
+        raise ConfigurationError(f"job {job.name!r}: cron={cron!r} {CRON_HINT}") from None
     except ValueError:
         raise ConfigurationError(
             f"job {job.name!r}: cron={cron!r} names a date that never comes, such as 31 April; correct day or month"

@@ -143,7 +143,7 @@ class _Bell:
         self.ghosts.report(context, database)
         silent = cursor.rung_within(RING_S, now=database.now().timestamp())
         ring = self._watch(context, Inbox(database), silent)
-        events, receipt = untold_events(SqlStore(database), names)
+        events, receipt = untold_events(SqlStore(database), self.jobs)
         now = database.now().timestamp()
         # The keys guard a tick that dies before its cursor is stored; they name a time, never a message.
         requests = [

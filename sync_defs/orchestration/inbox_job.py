@@ -13,10 +13,9 @@ from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.job import Job
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
-from sync_defs.orchestration.inbox_check import inbox_evaluation
 from sync_defs.orchestration.metadata import drain_summary
 from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, MAX_RUNTIME_TAG, SyncNames
-from sync_defs.orchestration.telling import TELL_S, AssetEvent, drain_events
+from sync_defs.orchestration.telling import TELL_S, AssetEvent, drain_events, inbox_events
 from sync_defs.store import Database, SqlStore
 from sync_defs.store.reports import confirm_told
 
@@ -70,8 +69,9 @@ def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = Non
             stay = pace or Pace()
             with sign_of_life(database, context.run_id), attending(database, job.name, token=context.run_id):
                 for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
-                    _report(context, store, results)
-            _log(context, inbox_evaluation(Inbox(database), job.name))
+                    _report(context, job, store, results)
+            for event in inbox_events(job, store):
+                _log(context, event)
 
     @dg.job(
         name=names.inbox_job,
@@ -116,9 +116,9 @@ def bursts(
             pace.sleep(pace.burst.poll_s)
 
 
-def _report(context: dg.OpExecutionContext, store: SqlStore, results: DrainResults) -> None:
+def _report(context: dg.OpExecutionContext, job: Job, store: SqlStore, results: DrainResults) -> None:
     context.log.info(drain_summary(results))
-    for event in drain_events(store, results):
+    for event in drain_events(job, store, results):
         _log(context, event)
     confirm_told(store.database, results.run_ids)
 

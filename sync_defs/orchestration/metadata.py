@@ -80,12 +80,6 @@ def drain_metadata(results: DrainResults, *, row_count: int | None) -> Metadata:
     }
 
 
-def check_metadata(*, rejected: int, still_open: int, table: dg.TableMetadataValue | None) -> Metadata:
-    """Return what the check says: the records rejected just now, and those that wait for retry in all."""
-    counts = {f"{PREFIX}rejected": rejected, f"{PREFIX}open_rejects": still_open}
-    return counts if table is None else {**counts, f"{PREFIX}rejected_records": table}
-
-
 def inbox_metadata(counts: Counts, dead: Sequence[QueuedMessage]) -> Metadata:
     """Return what the check of an inbox says: how many messages are dead and how many wait, and which are dead."""
     waiting = counts.ready + counts.leased + counts.later

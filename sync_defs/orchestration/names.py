@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 CHECK_NAME: Final = "no_rejected_records"
+OUTCOMES_CHECK: Final = "outcomes_add_up"
+WITHHELD_CHECK: Final = "no_withheld_deletes"
+FETCHED_CHECK: Final = "fetched_as_many_as_usual"
+FRESHNESS_CHECK: Final = "synced_on_time"
 INBOX_CHECK_NAME: Final = "inbox_has_no_dead_messages"
+INBOX_LAG_CHECK: Final = "inbox_keeps_up"
+INBOX_CHECKS: Final = (INBOX_CHECK_NAME, INBOX_LAG_CHECK)
 DATABASE_KEY: Final = "sync_database"
 """Resource key of the database; not `database`, which a job's own fetch may want to call a source."""
 HANDOFF_KEY: Final = "sync_handoff"
@@ -52,9 +58,13 @@ class SyncNames:
         return f"sync_{self.asset}"
 
     @property
-    def check_output(self) -> str:
-        """Return the output under which Dagster expects the check's result."""
-        return f"{self.asset}_{CHECK_NAME}"
+    def standing_checks(self) -> str:
+        """Return the name of the op that judges what can change without a run."""
+        return f"{self.asset}_standing_checks"
+
+    def check_output(self, check: str) -> str:
+        """Return the graph's output under which Dagster expects a check's result."""
+        return f"{self.asset}_{check}"
 
 
 def settle_job(decision: str) -> str:

@@ -14,9 +14,9 @@ from sync_defs.job import Job
 from sync_defs.orchestration.config import LAUNCHPAD, request_for
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
-from sync_defs.orchestration.metadata import check_metadata, rejects_table, results_metadata
+from sync_defs.orchestration.job_checks import run_checks, run_verdicts
+from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.orchestration.names import (
-    CHECK_NAME,
     DATABASE_KEY,
     HANDOFF_KEY,
     TRIGGER_TAG,
@@ -24,9 +24,8 @@ from sync_defs.orchestration.names import (
     sync_run_id,
 )
 from sync_defs.orchestration.progress import LogProgress
-from sync_defs.orchestration.telling import MOST_OPEN
-from sync_defs.results import RunStatus, SampledChange, SyncResults, Trigger
-from sync_defs.store import Database, SqlStore, open_rejects
+from sync_defs.results import RunStatus, SampledChange, Trigger
+from sync_defs.store import Database, SqlStore
 
 LEASE_WAIT_S: Final = 75.0
 """Longer than a killed run's lease lives, so that the next run gets it."""
@@ -99,7 +98,7 @@ def upsert_op(job: Job) -> dg.OpDefinition:
                 description="The target, in step with the source.",
                 io_manager_key=HANDOFF_KEY,
             ),
-            CHECK_NAME: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY),
+            **{name: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY) for name in run_checks(job)},
         },
         required_resource_keys={DATABASE_KEY, HANDOFF_KEY},
         pool=names.pool,
@@ -111,27 +110,16 @@ def upsert_op(job: Job) -> dg.OpDefinition:
             with _ready_store(context) as store:
                 _require_stage(store, handle)
                 results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
-                still_open = len(open_rejects(store.database, job.name, limit=MOST_OPEN))
+                verdicts = [] if results.dry_run else list(run_verdicts(job, store.database, results))
         getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
         if results.dry_run:
             context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results)))
             return
         yield dg.Output(None, "result", metadata=results_metadata(results))
-        yield rejects_check(job.name, results, still_open=still_open)
+        for verdict in verdicts:
+            yield verdict.result(dg.AssetKey(names.asset))
 
     return upsert
-
-
-def rejects_check(asset: str, results: SyncResults, *, still_open: int) -> dg.AssetCheckResult:
-    """Return the check of a run: it fails, as a warning, while any record of the job waits for retry."""
-    table = rejects_table(results) if results.errors else None
-    return dg.AssetCheckResult(
-        check_name=CHECK_NAME,
-        asset_key=asset,
-        passed=results.rejected == 0 and still_open == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata=check_metadata(rejected=results.rejected, still_open=still_open, table=table),
-    )
 
 
 @contextmanager

@@ -20,10 +20,19 @@ ROOT = Path(__file__).parents[2]
 EXPECTED = {
     "assets": ["erp_customers", "erp_inventory"],
     "checks": [
+        "erp_customers:fetched_as_many_as_usual",
         "erp_customers:inbox_has_no_dead_messages",
+        "erp_customers:inbox_keeps_up",
         "erp_customers:no_rejected_records",
+        "erp_customers:no_withheld_deletes",
+        "erp_customers:outcomes_add_up",
+        "erp_customers:synced_on_time",
         "erp_inventory:inbox_has_no_dead_messages",
+        "erp_inventory:inbox_keeps_up",
         "erp_inventory:no_rejected_records",
+        "erp_inventory:no_withheld_deletes",
+        "erp_inventory:outcomes_add_up",
+        "erp_inventory:synced_on_time",
     ],
     "jobs": [
         "check_inboxes",
@@ -191,4 +200,5 @@ def test_a_job_without_schedule_or_webhook_has_neither(shop):
     assert [schedule.name for schedule in repository.schedule_defs] == ["prune_bookkeeping_daily"]
     assert repository.sensor_defs == []
     assert not {"stock_inbox", "check_inboxes"} & set(repository.job_names)
-    assert [key.name for key in defs.resolve_asset_graph().asset_check_keys] == ["no_rejected_records"]
+    checks = sorted(key.name for key in defs.resolve_asset_graph().asset_check_keys)
+    assert checks == ["no_rejected_records", "no_withheld_deletes", "outcomes_add_up"]
