@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from sync_defs.fields import Cursor, Deletion, Field
     from sync_defs.job import Job, SyncJob, TableSync, table_sync
-    from sync_defs.policies import Webhook, mark
+    from sync_defs.policies import Retries, Webhook, mark
     from sync_defs.results import Action, ItemError, ItemResult, Outcome, RunStatus, SyncResults, Trigger
     from sync_defs.runner import plan_sync, run_sync, sync_single_item
     from sync_defs.store.change_set import ChangeSet
@@ -32,7 +32,7 @@ _HOMES = {
     "errors": ("BusyError", "ConfigurationError", "FetchError", "MessageError", "RecordError", "SyncError"),
     "fields": ("Cursor", "Deletion", "Field"),
     "job": ("Job", "SyncJob", "TableSync", "table_sync"),
-    "policies": ("Webhook", "mark"),
+    "policies": ("Retries", "Webhook", "mark"),
     "results": ("Action", "ItemError", "ItemResult", "Outcome", "RunStatus", "SyncResults", "Trigger"),
     "runner": ("plan_sync", "run_sync", "sync_single_item"),
     "store.change_set": ("ChangeSet",),
@@ -58,6 +58,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "RecordError",
+    "Retries",
     "RunStatus",
     "SyncError",
     "SyncJob",

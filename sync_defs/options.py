@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sync_defs.checks import Checks
 from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Field
-from sync_defs.policies import Delivery, MissingAction, OnMissing, Webhook, every_to_cron
+from sync_defs.policies import Delivery, MissingAction, OnMissing, Retries, Webhook, every_to_cron
 
 CRON_HINT: Final = (
     "is no cron expression; give five fields (minute, hour, day, month, weekday) such as '30 4 * * *', or every="
@@ -56,6 +56,10 @@ class Options:
     """Asset group in Dagster."""
     checks: Checks = Checks()
     """The checks of the asset in Dagster."""
+    max_rejected_fraction: float = 0.5
+    """Fraction of a run's records, of 20 at least, above which rejected ones stop it; 1 for never."""
+    retries: Retries = Retries()
+    """How Dagster repeats an op whose source or database is broken."""
 
     @property
     def missing_policy(self) -> OnMissing:
@@ -171,11 +175,13 @@ def _may_be_cron(cron: object) -> bool:
 
 
 def _missing_problem(options: Mapping[str, object]) -> str | None:
-    on_missing, fraction = options["on_missing"], options["max_delete_fraction"]
+    on_missing = options["on_missing"]
     if not isinstance(on_missing, OnMissing) and on_missing not in ("keep", "delete"):
         return f"on_missing={on_missing!r}; use 'keep', 'delete' or mark(column=value)"
-    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
-        return f"max_delete_fraction is {_shown(fraction)}; give a number between 0 and 1"
+    for name in ("max_delete_fraction", "max_rejected_fraction"):
+        fraction = options[name]
+        if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
+            return f"{name} is {_shown(fraction)}; give a number between 0 and 1"
     return None
 
 
@@ -189,6 +195,8 @@ def _kind_problem(options: Mapping[str, object]) -> str | None:
             return f"{name} is {_shown(options[name])}; give True or False"
     if not isinstance(options["checks"], Checks):
         return f"checks is {_shown(options['checks'])}; give Checks(...)"
+    if not isinstance(options["retries"], Retries):
+        return f"retries is {_shown(options['retries'])}; give Retries(...)"
     verify = options["verify"]
     return None if verify is None else whole_number_problem("verify", verify, "give an integer, 0 or more, or None")
 

@@ -86,6 +86,30 @@ class Delivery(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often an op whose source or database is broken is tried again, and after what wait.
+
+    Raises:
+        ConfigurationError: a number is none.
+    """
+
+    times: int = 3
+    """Attempts after the first; 0 for none."""
+    first_wait_s: float = 10.0
+    """Half of it to all of it, doubled with each attempt; a source's own `Retry-After` takes its place."""
+    longest_wait_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if type(self.times) is not int or self.times < 0:
+            raise ConfigurationError(f"Retries: times is {self.times!r}; give an integer, 0 or more")
+        for name in ("first_wait_s", "longest_wait_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
+                raise ConfigurationError(f"Retries: {name} is {value!r}; give seconds from 0 to 3600")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
     """How webhooks of a job are verified and read; secrets come from environment variables, never from code.
 
@@ -175,6 +199,8 @@ class JobOptions(TypedDict, total=False):
     delivery: str
     group: str | None
     checks: Checks
+    max_rejected_fraction: float
+    retries: Retries
 
 
 def every_to_cron(every: str | timedelta) -> str:

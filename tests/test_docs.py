@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sync_defs import Checks, Database
+from sync_defs import Checks, Database, Retries
 from sync_defs.fields import Field
 from sync_defs.inbox import Inbox
 from sync_defs.job import Job, SyncJob, table_sync
@@ -153,7 +153,7 @@ def test_every_setting_is_in_the_readme():
 def test_every_option_of_a_job_is_in_the_reference():
     listed = named(rows_of(text_of("docs/jobs.md")))
     table_options = set(table_sync.__kwdefaults__ or {}) | {"target", "key", "fields"}
-    of_classes = {name for kind in (Field, Webhook, Checks) for name in kind.__dataclass_fields__}
+    of_classes = {name for kind in (Field, Webhook, Checks, Retries) for name in kind.__dataclass_fields__}
     assert set(JobOptions.__annotations__) | table_options | of_classes <= listed
 
 

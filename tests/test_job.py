@@ -113,6 +113,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"history": "no"}, "history is str; give True or False"),
     ({"refetch": 1}, "refetch is 1; give True or False"),
     ({"refetch": True}, "refetch=True needs fetch_items, which asks the source for chosen ids"),
+    ({"retries": 3}, "retries is 3; give Retries(...)"),
+    ({"max_rejected_fraction": 2}, "max_rejected_fraction is 2; give a number between 0 and 1"),
     ({"checks": True}, "checks is bool; give Checks(...)"),
     ({"webhook": "x"}, "webhook is str; give Webhook(...), or None for a job that takes no webhooks"),
     ({"webhook": Webhook}, "webhook is type; give Webhook(...)"),

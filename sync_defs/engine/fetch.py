@@ -6,6 +6,7 @@ from typing import Any
 
 from sync_defs.engine.chosen import ChosenIds, ask_for, given_ids, named_resources
 from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
+from sync_defs.engine.error_rate import stop_if_most_fail
 from sync_defs.engine.observer import Observer, QuietObserver
 from sync_defs.engine.overlap import overlapped
 from sync_defs.engine.ports import Run, RunRequest, StageHandle, Store
@@ -32,6 +33,7 @@ def fetch(
         ConfigurationError: the job, its target or a resource is not as it must be.
         BusyError: another run holds the job.
         FetchError: the source has none of the chosen ids.
+        TooManyRejectsError: most records are rejected.
         Exception: whatever the job's fetch raised.
     """
     observer = QuietObserver(observer)
@@ -50,6 +52,7 @@ def fetch(
             for page in pages(store.kept_rejects(job), store.frame_pages):
                 kept = ((record, None) for records in page for record in records)
                 store.stage(job, run, stager.stage(kept, moves_cursor=False))
+        retried = stager.fetched
         known = store.known_records(job, run, request)
         fetched = pages(_fetched(job, cursor, wanted, passed), store.frame_pages)
 
@@ -61,6 +64,7 @@ def fetch(
 
         wanted_pages = chosen.only(fetched) if wanted else fetched
         for done in overlapped(wanted_pages, stage) if store.takes_threads else map(stage, wanted_pages):
+            stop_if_most_fail(job, rejected=stager.rejected_count - retried, judged=done - retried)
             observer.on_fetched(done)
         chosen.require_some()
         is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
@@ -79,6 +83,7 @@ def fetch(
             allow_deletes=request.allow_deletes,
             not_in_source=chosen.not_in_source,
             ids_not_in_source=chosen.ids_not_in_source,
+            retried=retried,
         )
 
 
@@ -111,6 +116,6 @@ def _so_far(stager: Stager) -> dict[str, Any]:
     return {
         "kept": NOTHING_WRITTEN,
         "fetched": stager.fetched,
-        "rejected": len(stager.rejected),
+        "rejected": stager.rejected_count,
         "errors": stager.rejected,
     }

@@ -95,6 +95,8 @@ class StageHandle:
     """Chosen ids that the source does not have."""
     ids_not_in_source: list[str] = field(default_factory=list[str])
     """The first 1,000 of these."""
+    retried: int = 0
+    """Kept rejects that were staged before what the source brought."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types."""
@@ -248,11 +250,18 @@ class Writer(ABC):
         """Sample every kind of change, up to `limit`, in place of the job's own sample of updates."""
 
     @abstractmethod
-    def write(self, progress: Callable[[int], None]) -> None:
-        """Delete or mark, update and insert what differs; narrow a failure to the records that cause it."""
+    def write(self, progress: Callable[[int], None], judge: Callable[[], None] | None = None) -> None:
+        """Delete or mark, update and insert what differs; narrow a failure to the records that cause it.
+
+        `judge` is asked before a part commits, and raises to have it rolled back; `progress` is told afterwards.
+        """
 
     def committed(self) -> dict[str, int]:
         """Return the counts of what is committed already, should the run fail now; the default is nothing."""
+        return {}
+
+    def judged(self) -> Mapping[str, int]:
+        """Return how many records got which outcome so far, by themselves; the default is nothing."""
         return {}
 
     @abstractmethod

@@ -77,7 +77,8 @@ def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = Non
         name=names.inbox_job,
         description=f"Applies webhook messages for {job.name} until none is due; its sensor starts it.",
         # Ahead of full syncs in the queue: a message is one row that somebody waits for.
-        tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S), "dagster/priority": "10"},
+        # A run that is killed is not started again: the sensor rings while messages are due.
+        tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S), "dagster/priority": "10", "dagster/max_retries": "0"},
     )
     def run_inbox() -> None:
         drain_inbox.alias("drain")()

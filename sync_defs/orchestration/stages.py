@@ -24,6 +24,7 @@ from sync_defs.orchestration.names import (
     sync_run_id,
 )
 from sync_defs.orchestration.progress import LogProgress
+from sync_defs.orchestration.retries import Attempts
 from sync_defs.results import RunStatus, SampledChange, Trigger
 from sync_defs.store import Database, SqlStore
 
@@ -44,7 +45,7 @@ def fetch_op(job: Job) -> dg.OpDefinition:
         pool=names.pool,
     )
     def fetch(context: dg.OpExecutionContext) -> dict:
-        with told_plainly(job.name):
+        with told_plainly(job.name, attempts_of(job, context)):
             request = request_for(
                 context.op_config,
                 run_id=sync_run_id(context.run_id, job.name),
@@ -73,11 +74,13 @@ def diff_op(job: Job) -> dg.OpDefinition:
         pool=names.pool,
     )
     def diff(context: dg.OpExecutionContext, staged: dict) -> dict:
-        with told_plainly(job.name):
+        attempts = attempts_of(job, context)
+        with told_plainly(job.name, attempts):
             handle = StageHandle.from_dict(staged)
+            observer = LogProgress(context.log)
             with _ready_store(context) as store:
                 _require_stage(store, handle)
-                counts = engine.diff(job, store, handle, observer=LogProgress(context.log))
+                counts = engine.diff(job, store, handle, observer=observer, is_tried_again=attempts.will_follow)
         return {"handle": staged, "samples": [asdict(sample) for sample in counts.samples]}
 
     return diff
@@ -104,12 +107,16 @@ def upsert_op(job: Job) -> dg.OpDefinition:
         pool=names.pool,
     )
     def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
-        with told_plainly(job.name):
+        attempts = attempts_of(job, context)
+        with told_plainly(job.name, attempts):
             handle = StageHandle.from_dict(diffed["handle"])
             samples = [_sample(plain) for plain in diffed["samples"]]
+            observer = LogProgress(context.log)
             with _ready_store(context) as store:
                 _require_stage(store, handle)
-                results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
+                results = engine.upsert(
+                    job, store, handle, samples=samples, observer=observer, is_tried_again=attempts.will_follow
+                )
                 verdicts = [] if results.dry_run else list(run_verdicts(job, store.database, results))
         getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
         if results.dry_run:
@@ -120,6 +127,11 @@ def upsert_op(job: Job) -> dg.OpDefinition:
             yield verdict.result(dg.AssetKey(names.asset))
 
     return upsert
+
+
+def attempts_of(job: Job, context: dg.OpExecutionContext) -> Attempts:
+    """Return where an op stands with the attempts that its job allows."""
+    return Attempts(policy=job.retries, failed=context.retry_number)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class TableWriter(Writer):
         actions = (Action.CREATED, Action.UPDATED, Action.DELETED, Action.MARKED)
         self._samples = _samples(self._connection, self._statements, limit, actions)
 
-    def write(self, progress: Callable[[int], None]) -> None:
+    def write(self, progress: Callable[[int], None], judge: Callable[[], None] | None = None) -> None:
         """See `Writer`."""
         if not self._run.dry_run and (self._run.is_item or self._handle.has_prints):
             self._shift = Shift(self._connection, self._statements, is_empty=self._is_empty)

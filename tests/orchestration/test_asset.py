@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from sync_defs import FetchError
-from sync_defs.orchestration.names import DATABASE_KEY, sync_run_id
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, sync_run_id
 from sync_defs.orchestration.stages import diff_op
 
 
@@ -200,9 +200,18 @@ def test_a_reexecution_of_the_failed_steps_alone_is_refused_clearly(shop, monkey
     assert not failed.success
     folder = Path(shop.instance.storage_directory()) / "sync_defs" / failed.run_id
     staged = json.loads((folder / "stock.fetch.result.json").read_text())
-    context = dg.build_op_context(resources={DATABASE_KEY: shop.database})
-    with pytest.raises(dg.Failure, match="re-execute all steps, not only failed ones"):
-        diff_op(shop.job)(context, staged)
+
+    @dg.op(out=dg.Out(dict))
+    def handed_on():
+        return staged
+
+    @dg.job
+    def rest():
+        diff_op(shop.job)(handed_on())
+
+    resources = {DATABASE_KEY: shop.database, HANDOFF_KEY: dg.mem_io_manager}
+    again = rest.execute_in_process(instance=shop.instance, resources=resources, raise_on_error=False)
+    assert "re-execute all steps, not only failed ones" in failure_of(again)
 
 
 def test_two_syncs_of_one_dagster_run_have_ids_of_their_own():
