@@ -22,6 +22,7 @@ from sync_defs.fields import Field
 from sync_defs.inbox import Inbox
 from sync_defs.job import Job, SyncJob, table_sync
 from sync_defs.jobs import load_jobs
+from sync_defs.orchestration.config import LAUNCHPAD
 from sync_defs.orchestration.job_checks import DESCRIPTIONS as CHECK_DESCRIPTIONS
 from sync_defs.policies import JobOptions, Webhook
 from sync_defs.receiver import create_app
@@ -155,6 +156,10 @@ def test_every_option_of_a_job_is_in_the_reference():
     table_options = set(table_sync.__kwdefaults__ or {}) | {"target", "key", "fields"}
     of_classes = {name for kind in (Field, Webhook, Checks, Retries) for name in kind.__dataclass_fields__}
     assert set(JobOptions.__annotations__) | table_options | of_classes <= listed
+
+
+def test_every_field_of_the_launchpad_is_in_the_reference():
+    assert set(LAUNCHPAD) <= named(rows_of(text_of("docs/dagster.md")))
 
 
 def test_every_check_is_in_the_reference():

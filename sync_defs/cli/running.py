@@ -26,6 +26,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all of it, then roll back.")]
 Full = Annotated[bool, typer.Option("--full", help="Fetch everything, not only what is new.")]
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Sync only this id; may be repeated.")]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="CURSOR", help="Fetch from here on, in place of the stored cursor, which stays."),
+]
 AllowDeletes = Annotated[
     int | None,
     typer.Option("--allow-deletes", min=0, metavar="N", help="Delete or mark up to N missing rows."),
@@ -44,6 +48,7 @@ def run(
     dry_run: DryRun = False,
     full: Full = False,
     external_ids: Ids = None,
+    since: Since = None,
     allow_deletes: AllowDeletes = None,
     wait_s: Wait = 0.0,
     fail_on_reject: FailOnReject = False,
@@ -63,6 +68,7 @@ def run(
         dry_run=dry_run,
         full=full,
         external_ids=tuple(external_ids or ()),
+        since=since,
         allow_deletes=allow_deletes,
         wait_s=wait_s,
     )
@@ -123,6 +129,7 @@ def _run(deployment: Deployment, job: Job, request: "RunRequest", watch: Watch) 
             dry_run=request.dry_run,
             full=request.full,
             external_ids=request.external_ids,
+            since=request.since,
             allow_deletes=request.allow_deletes,
             wait_s=request.wait_s,
             trigger=request.trigger,

@@ -11,6 +11,7 @@ from sync_defs.engine.observer import Observer, QuietObserver
 from sync_defs.engine.overlap import overlapped
 from sync_defs.engine.ports import Run, RunRequest, StageHandle, Store
 from sync_defs.engine.records import Page, Stager, pages
+from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Cursor
 from sync_defs.job import Job, parameters
 
@@ -40,6 +41,11 @@ def fetch(
     job.validate()
     passed = named_resources(job, job.resource_names, resources)
     wanted = given_ids(job, request.external_ids)
+    if request.since is not None and not job.is_incremental:
+        raise ConfigurationError(
+            f"job {job.name!r} fetches everything each time, so since= is of no use; leave it out, or give its fetch a "
+            "parameter cursor"
+        )
     store.prepare(job)
     chosen = ChosenIds(job, store.shaper(job), wanted)
     run = store.begin_run(job, request)
@@ -79,7 +85,7 @@ def fetch(
             is_sifted=known.is_sifted,
             has_prints=known.has_prints,
             drift=known.drift,
-            cursor_after=_cursor_after(job, run, cursor, stager, is_chosen=bool(wanted)),
+            cursor_after=None if wanted or request.since is not None else _cursor_after(job, run, cursor, stager),
             allow_deletes=request.allow_deletes,
             not_in_source=chosen.not_in_source,
             ids_not_in_source=chosen.ids_not_in_source,
@@ -99,8 +105,8 @@ def _call(function: Callable[..., Any], passed: Mapping[str, object], cursor: Cu
     return function(**{name: arguments[name] for name in parameters(function) if name in arguments})
 
 
-def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager, *, is_chosen: bool) -> str | None:
-    if not job.is_incremental or is_chosen:
+def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager) -> str | None:
+    if not job.is_incremental:
         return None
     if cursor.advanced_to is not None:
         return cursor.advanced_to

@@ -25,6 +25,8 @@ class RunRequest:
     """Ignore the cursor and fetch everything."""
     external_ids: tuple[str, ...] = ()
     """Sync only these; nothing is then missing."""
+    since: str | None = None
+    """Where this run's fetch begins, in place of the stored cursor, which stays where it is."""
     allow_deletes: int | None = None
     """Ceiling for this run's deletes or marks, in place of the job's guards."""
     wait_s: float = 0.0
@@ -33,16 +35,27 @@ class RunRequest:
     """Who runs, shown to others that wait."""
 
     def __post_init__(self) -> None:
-        """Refuse a ceiling that is none.
+        """Refuse what is of no use.
 
         Raises:
-            ConfigurationError: `allow_deletes` is no integer of 0 or more.
+            ConfigurationError: `allow_deletes` is no integer of 0 or more, `since` no text, or two exclude each other.
         """
-        if self.allow_deletes is None:
-            return
-        problem = whole_number_problem("allow_deletes", self.allow_deletes, "give 0 or more, or leave it out")
+        problem = self._since_problem()
+        if problem is None and self.allow_deletes is not None:
+            problem = whole_number_problem("allow_deletes", self.allow_deletes, "give 0 or more, or leave it out")
         if problem:
             raise ConfigurationError(problem)
+
+    def _since_problem(self) -> str | None:
+        since: object = self.since
+        if since is None:
+            return None
+        if not isinstance(since, str):
+            return f"since is {type(since).__name__}; give text, such as the job's cursor has it"
+        if not since.strip():
+            return "since is empty; give where to begin, or leave it out"
+        other = "full" if self.full else "external_ids" if self.external_ids else None
+        return f"since and {other} exclude each other; give one of them" if other else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,12 @@ LAUNCHPAD: Final[Mapping[str, dg.Field]] = {
         default_value=[],
         description="Sync only the records with these external ids; empty: all. Nothing is then missing.",
     ),
+    "since": dg.Field(
+        dg.Noneable(str),
+        default_value=None,
+        description="Fetch from here on, in place of the stored cursor, which this run leaves where it is; text in the "
+        "form that the job's cursor has, such as 2026-01-31T00:00:00Z. Not together with full or external_ids.",
+    ),
     "allow_deletes": dg.Field(
         dg.Noneable(int),
         default_value=None,
@@ -47,6 +53,7 @@ def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wai
         dry_run=config["dry_run"],
         full=config["full"],
         external_ids=tuple(config["external_ids"]),
+        since=config["since"],
         allow_deletes=config["allow_deletes"],
         wait_s=wait_s,
         holder=holder,

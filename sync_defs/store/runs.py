@@ -130,11 +130,12 @@ def record_run(database: Database, connection: Connection, job: Job, run: Run, r
     watermark = connection.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
     stored = connection.execute(select(cursors.c.value).where(cursors.c.job == job.name)).scalar()
     uses_cursor = job.is_incremental and not request.full and not request.external_ids
+    begins_at = request.since if request.since is not None else stored
     run = replace(
         run,
         watermark=int(watermark),
-        cursor_before=stored if uses_cursor else None,
-        is_full=not request.external_ids and not (uses_cursor and stored is not None),
+        cursor_before=begins_at if uses_cursor else None,
+        is_full=not request.external_ids and not (uses_cursor and begins_at is not None),
     )
     insert_run(connection, run)
     return run
