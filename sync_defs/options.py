@@ -1,8 +1,9 @@
 """The options of a job and what is wrong with them, as far as that needs neither a database nor Dagster."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,9 @@ from sync_defs.policies import Delivery, MissingAction, OnMissing, Retries, Webh
 CRON_HINT: Final = (
     "is no cron expression; give five fields (minute, hour, day, month, weekday) such as '30 4 * * *', or every="
 )
+_OWNER = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+|team:[A-Za-z0-9_]+")
+_TAG = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_KIND = re.compile(r"[a-z0-9_]{1,30}")
 _CRON_WORD = re.compile(r"@(annually|yearly|monthly|weekly|daily|midnight|hourly)", re.IGNORECASE)
 _CRON_FIELD = re.compile(r"[\d*/,#?a-z-]+", re.IGNORECASE)
 _CRON_VALUE = re.compile(r"(?<![\d/#])\d+")
@@ -54,6 +58,12 @@ class Options:
     """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
     group: str | None = None
     """Asset group in Dagster."""
+    owners: Sequence[str] = ()
+    """Who answers for the asset: e-mail addresses, and teams as `team:name`."""
+    tags: Mapping[str, str] = MappingProxyType({})
+    """Tags of the asset, by which Dagster's pages can be searched."""
+    source_kind: str | None = None
+    """What the source is, such as `rest` or `shopify`: shown at the asset beside the kind of the database."""
     checks: Checks = Checks()
     """The checks of the asset in Dagster."""
     max_rejected_fraction: float = 0.5
@@ -81,7 +91,7 @@ def options_problem(options: Mapping[str, object]) -> str | None:
 
     Takes all of `JobOptions`. Values that may be secrets, or long, are told by their kind.
     """
-    checks = (_schedule_problem, _missing_problem, _kind_problem, _delivery_problem)
+    checks = (_schedule_problem, _missing_problem, _kind_problem, _delivery_problem, _label_problem)
     return next((problem for check in checks if (problem := check(options)) is not None), None)
 
 
@@ -210,6 +220,23 @@ def _delivery_problem(options: Mapping[str, object]) -> str | None:
         return f"delivery={delivery!r}; use {' or '.join(repr(str(known)) for known in Delivery)}"
     if delivery == Delivery.INLINE and options["refetch"]:
         return "delivery='inline' has no resources to ask the source with, so refetch=True needs delivery='run'"
+    return None
+
+
+def _label_problem(options: Mapping[str, object]) -> str | None:
+    owners, tags, kind = options["owners"], options["tags"], options["source_kind"]
+    if isinstance(owners, str) or not isinstance(owners, Iterable):
+        return f"owners is {_shown(owners)}; give a list, such as ['data@example.com', 'team:shop']"
+    for owner in cast("Iterable[object]", owners):
+        if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+            return f"owner {owner!r} is neither an e-mail address nor a team such as 'team:shop'"
+    if not isinstance(tags, Mapping):
+        return f"tags is {_shown(tags)}; give a mapping, such as {{'domain': 'shop'}}"
+    for name, value in cast("Mapping[object, object]", tags).items():
+        if not isinstance(name, str) or not isinstance(value, str) or not _TAG.fullmatch(name):
+            return f"tag {name!r} is none; give text for text, names of letters, digits, '_', '-', '.' and one '/'"
+    if kind is not None and not (isinstance(kind, str) and _KIND.fullmatch(kind)):
+        return f"source_kind={kind!r}; give one word in small letters, such as 'rest', or None"
     return None
 
 

@@ -1,6 +1,7 @@
 """The policies of a job: its schedule, what happens to missing rows, how its webhooks are verified."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -199,6 +200,9 @@ class JobOptions(TypedDict, total=False):
     delivery: str
     group: str | None
     checks: Checks
+    owners: Sequence[str]
+    tags: Mapping[str, str]
+    source_kind: str | None
     max_rejected_fraction: float
     retries: Retries
 

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from sync_defs.job import Job, SyncJob, table_sync
 from sync_defs.jobs import load_jobs
 from sync_defs.orchestration.config import LAUNCHPAD
 from sync_defs.orchestration.job_checks import DESCRIPTIONS as CHECK_DESCRIPTIONS
+from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.policies import JobOptions, Webhook
 from sync_defs.receiver import create_app
+from sync_defs.results import ItemError, SampledChange, SyncResults
 from sync_defs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +163,17 @@ def test_every_option_of_a_job_is_in_the_reference():
 
 def test_every_field_of_the_launchpad_is_in_the_reference():
     assert set(LAUNCHPAD) <= named(rows_of(text_of("docs/dagster.md")))
+
+
+def test_every_key_of_a_run_is_in_the_reference():
+    now = datetime.now(UTC)
+    facts = {"cursor_before": "1", "cursor_after": "2", "withheld_reason": "many", "row_count": 1, "not_in_source": 1}
+    error = ItemError(external_id="A", message="bad", timestamp=now)
+    sample = SampledChange(external_id="A", changes={"stock": ("1", "2")})
+    results = SyncResults(
+        name="stock", run_id="r", started_at=now, completed_at=now, errors=[error], samples=[sample], **facts
+    )
+    assert set(results_metadata(results)) <= named(rows_of(text_of("docs/dagster.md")))
 
 
 def test_every_check_is_in_the_reference():

@@ -1,10 +1,10 @@
 """Sync jobs as Dagster definitions; with `jobs` and `definitions` the only place that imports Dagster.
 
 Dagster holds no truth here: it starts runs, shows them, and rings the bell for the inbox. In reading order: `names`,
-`config` (the launchpad), `handoff` (what ops pass on), `failures`, `progress`, `metadata`, `telling` (of messages),
-`ghosts` (runs without a process), `ticks` (of schedules), `verdicts` and `job_checks`, `stages` (the three ops),
-`asset`, `inbox_job`, `bell_cursor` and `doorbell` (the sensors), `operator_jobs`, `prune_job`, `build` (all of it
-together).
+`config` (the launchpad), `handoff` (what ops pass on), `retries`, `failures`, `progress`, `metadata` (of runs),
+`description` (of jobs), `ticks` (of schedules), `verdicts` and `job_checks`, `telling` (of messages), `ghosts` (runs
+without a process), `stages` (the three ops), `asset`, `inbox_job`, `bell_cursor` and `doorbell` (the sensors),
+`operator_jobs`, `prune_job`, `build` (all of it together).
 """
 
 from sync_defs.orchestration.build import build_sync_definitions

@@ -8,8 +8,8 @@ import dagster as dg
 
 from sync_defs.job import Job, TableSync
 from sync_defs.orchestration.config import LAUNCHPAD
-from sync_defs.orchestration.job_checks import check_specs, freshness_policy, run_checks
-from sync_defs.orchestration.metadata import definition_metadata
+from sync_defs.orchestration.description import definition_metadata
+from sync_defs.orchestration.job_checks import check_specs, freshness_policy, run_checks, standing_checks
 from sync_defs.orchestration.names import MAX_RUNTIME_TAG, TRIGGER_TAG, SyncNames
 from sync_defs.orchestration.stages import diff_op, fetch_op, upsert_op
 from sync_defs.results import Trigger
@@ -34,9 +34,11 @@ def sync_asset(job: Job, *, kind: str) -> dg.AssetsDefinition:
         config=launchpad,
         description=describe(job),
         group_name=job.group,
-        kinds={kind},
+        kinds={kind} if job.source_kind is None else {kind, job.source_kind},
+        owners=list(job.owners) or None,
+        tags=dict(job.tags) or None,
         code_version=code_version(job),
-        metadata=definition_metadata(job),
+        metadata=definition_metadata(job, checks=[*checks, *standing_checks(job)]),
         check_specs=check_specs(job, checks),
     )
     def graph() -> Mapping[str, dg.AssetsDefinition]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import dagster as dg
 
 from sync_defs import engine
-from sync_defs.engine import StageHandle
+from sync_defs.engine import RunRequest, StageHandle
 from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
 from sync_defs.orchestration.config import LAUNCHPAD, request_for
@@ -27,6 +27,7 @@ from sync_defs.orchestration.progress import LogProgress
 from sync_defs.orchestration.retries import Attempts
 from sync_defs.results import RunStatus, SampledChange, Trigger
 from sync_defs.store import Database, SqlStore
+from sync_defs.store.run_history import last_syncs
 
 LEASE_WAIT_S: Final = 75.0
 """Longer than a killed run's lease lives, so that the next run gets it."""
@@ -55,7 +56,8 @@ def fetch_op(job: Job) -> dg.OpDefinition:
             )
             resources = {name: getattr(context.resources, name) for name in job.resource_names}
             with _ready_store(context) as store:
-                handle = engine.fetch(job, store, request, resources=resources, observer=LogProgress(context.log))
+                observer = LogProgress(context.log, expected=_expected(job, store.database, request))
+                handle = engine.fetch(job, store, request, resources=resources, observer=observer)
         return handle.to_dict()
 
     return fetch
@@ -111,7 +113,7 @@ def upsert_op(job: Job) -> dg.OpDefinition:
         with told_plainly(job.name, attempts):
             handle = StageHandle.from_dict(diffed["handle"])
             samples = [_sample(plain) for plain in diffed["samples"]]
-            observer = LogProgress(context.log)
+            observer = LogProgress(context.log, expected=handle.fetched)
             with _ready_store(context) as store:
                 _require_stage(store, handle)
                 results = engine.upsert(
@@ -127,6 +129,14 @@ def upsert_op(job: Job) -> dg.OpDefinition:
             yield verdict.result(dg.AssetKey(names.asset))
 
     return upsert
+
+
+def _expected(job: Job, database: Database, request: RunRequest) -> int | None:
+    """Return how many records the last full fetch brought, where this one is to bring all of them too."""
+    if request.external_ids or (job.is_incremental and not request.full):
+        return len(request.external_ids) or None
+    newest = last_syncs(database, job.name, limit=1, is_full=True)
+    return newest[0].fetched if newest else None
 
 
 def attempts_of(job: Job, context: dg.OpExecutionContext) -> Attempts:

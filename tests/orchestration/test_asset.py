@@ -106,7 +106,9 @@ def test_a_rejected_record_fails_the_check_as_a_warning(shop, as_plain):
     assert shop.rows() == {"A": 1}
     reason = "an integer is wanted, not str"
     rejected = [{"external_id": "B", "field": "quantity", "code": "bad_integer", "reason": reason}]
-    assert as_plain(shop.materializations()[-1].metadata)["sync_defs/rejected_records"] == rejected
+    metadata = as_plain(shop.materializations()[-1].metadata)
+    assert metadata["sync_defs/rejected_records"] == rejected
+    assert metadata["sync_defs/rejects"] == "/assets/stock?view=checks&checkDetail=no_rejected_records"
     [check] = checks_of(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     told = as_plain(check.metadata)

@@ -87,6 +87,34 @@ def test_the_definitions_are_the_stored_ones(defs, repository):
     } == EXPECTED
 
 
+def test_the_page_of_an_asset_tells_what_the_job_does(defs, as_plain):
+    [spec] = [spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey("erp_inventory")]
+    metadata = as_plain(spec.metadata)
+    assert (spec.group_name, list(spec.owners), spec.kinds) == ("erp", ["team:shop"], {"postgres", "rest"})
+    assert spec.tags["domain"] == "catalogue"
+    assert spec.description == (
+        "Name, stock and price of every variant, from the ERP; hourly, only what changed since the last run."
+    )
+    assert len(spec.code_version or "") == 12
+    columns = {column.name: column.type for column in metadata["dagster/column_schema"].columns}
+    assert (columns["sku"], columns["price"]) == ("varchar(64)", "numeric(12, 2)")
+    fields = {row["column"]: row["field"] for row in metadata["sync_defs/fields"]}
+    assert (fields["sku"], fields["stock"], fields["updated_at"]) == ("sku (key)", "quantity", "updated_at (version)")
+    assert {row["policy"]: row["value"] for row in metadata["sync_defs/policies"]} == {
+        "schedule": "0 * * * * (UTC)",
+        "fetch": "what changed since the cursor",
+        "on_missing": "mark: active = False",
+        "deletes": "withheld above 10 rows and 10%",
+        "rejected": "the run stops above 50% of at least 20 records",
+        "retries": "3 times, first after 10 s, or as the source asks",
+        "verify": "where the target may have drifted",
+        "history": "each change",
+        "checks": "outcomes_add_up, no_rejected_records, no_withheld_deletes, synced_on_time, "
+        "inbox_has_no_dead_messages, inbox_keeps_up",
+        "webhook": "/webhooks/erp_inventory, signed by standard, applied in a run",
+    }
+
+
 def test_every_run_has_a_maximum_runtime_and_one_process(repository):
     for name in EXPECTED["jobs"]:
         job = repository.get_job(name)

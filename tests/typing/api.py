@@ -77,6 +77,9 @@ class ErpClient:
     webhook=Webhook(scheme="hmac", secret_env="ERP_SECRET", signature_header="x-erp", id_header="x-erp-id"),
     history=False,
     max_rejected_fraction=0.9,
+    owners=["team:shop", "data@example.com"],
+    tags={"domain": "catalogue"},
+    source_kind="rest",
     retries=Retries(times=5, longest_wait_s=600),
     checks=Checks(rejected=0.2, fetched=None, freshness=timedelta(hours=3), inbox_lag=None),
 )
