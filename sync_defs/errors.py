@@ -12,6 +12,7 @@ SyncError
 ├── DatabaseTroubleError    the database has trouble that passes; retry
 ├── BusyError               another run of the job is under way; wait
 ├── LeaseLostError          this run was taken over; stop it
+├── AlertError              a notice was not delivered; it is tried again
 └── OutcomeError            outcomes do not add up; a defect of ours, report it
 ```
 
@@ -178,6 +179,12 @@ class LeaseLostError(SyncError):
     """The run lost its lease, so that it may not write any more."""
 
     default_code = "lease_lost"
+
+
+class AlertError(SyncError):
+    """A notice was not delivered; the next look of the watch tries again."""
+
+    default_code = "alert_not_delivered"
 
 
 class OutcomeError(SyncError):

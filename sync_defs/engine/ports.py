@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
@@ -47,7 +47,7 @@ class RunRequest:
             raise ConfigurationError(problem)
 
     def _since_problem(self) -> str | None:
-        since: object = self.since
+        since = cast("object", self.since)
         if since is None:
             return None
         if not isinstance(since, str):

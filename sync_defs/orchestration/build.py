@@ -20,6 +20,7 @@ from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, INBOX_CHECK
 from sync_defs.orchestration.operator_jobs import MAX_RUNTIME_S, operator_jobs
 from sync_defs.orchestration.prune_job import prune_definitions
 from sync_defs.orchestration.ticks import Ticks
+from sync_defs.orchestration.watch import Alerting, watch_sensor
 from sync_defs.policies import Delivery
 from sync_defs.store import Database
 
@@ -37,6 +38,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     history_days: int = 90,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
     sensors: Sensors = "auto",
+    alerting: Alerting | None = None,
 ) -> dg.Definitions:
     """Return an asset, a job, a schedule, a sensor and an inbox job for each sync job; opens no connection.
 
@@ -52,6 +54,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
         executor: runs the ops; a process for each op takes 7 to 13 s where one process for all takes 3.
         sensors: `each` gives every job that takes webhooks an inbox sensor of its own, `shared` one for all; `auto`:
             one for all where there are more jobs than the four threads that Dagster evaluates sensors with.
+        alerting: whom to tell of jobs whose state has changed; default: nobody, the watch only reports checks.
 
     Raises:
         ConfigurationError: a job is not valid, a resource is absent or has a reserved name, or the URL is malformed.
@@ -75,6 +78,8 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     if listening:
         ghosts = Ghosts(jobs.values())
         parts.append(inbox_definitions(listening, ghosts=ghosts, database_url=database_url, sensors=sensors))
+    if jobs:
+        parts.append(dg.Definitions(sensors=[watch_sensor(list(jobs.values()), alerting or Alerting())]))
     parts.append(operator_definitions(jobs, listening=listening))
     parts.append(prune_definitions(jobs, history_days=history_days))
     return dg.Definitions.merge(

@@ -7,7 +7,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -374,6 +374,6 @@ def test_since_takes_the_place_of_the_cursor_for_one_run(world):
 
 
 def test_since_is_refused_for_a_job_without_a_cursor(database):
-    job = TableSync(lambda: None, name="variants", target=Variant.__table__, key="sku", fields=FIELDS)
+    job = TableSync(lambda: None, name="variants", target=cast("sa.Table", Variant.__table__), key="sku", fields=FIELDS)
     with pytest.raises(ConfigurationError, match="fetches everything each time, so since= is of no use"):
         run_sync(job, database=database, since="5")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sync_defs import ConfigurationError, TableSync
@@ -53,6 +54,7 @@ EXPECTED = {
     "sensors": {
         "erp_customers_inbox_sensor": ("erp_customers_inbox", 1, "RUNNING"),
         "erp_inventory_inbox_sensor": ("erp_inventory_inbox", 1, "RUNNING"),
+        "sync_watch": (None, 59, "RUNNING"),
     },
     "resources": ["erp", "sync_database", "sync_handoff"],
 }
@@ -81,7 +83,8 @@ def test_the_definitions_are_the_stored_ones(defs, repository):
             s.name: (s.cron_schedule, s.execution_timezone, s.default_status.value) for s in repository.schedule_defs
         },
         "sensors": {
-            s.name: (s.job_name, s.minimum_interval_seconds, s.default_status.value) for s in repository.sensor_defs
+            s.name: (s.job_name if s.targets else None, s.minimum_interval_seconds, s.default_status.value)
+            for s in repository.sensor_defs
         },
         "resources": sorted(repository.get_top_level_resources()),
     } == EXPECTED
@@ -120,6 +123,21 @@ def test_every_run_has_a_maximum_runtime_and_one_process(repository):
         job = repository.get_job(name)
         assert int(job.tags["dagster/max_runtime"]) in (3600, 21600)
         assert job.executor_def.name == "in_process"
+
+
+def pools_of(graph):
+    inner = [node for node in graph.node_defs if isinstance(node, dg.GraphDefinition)]
+    found = [node.pool for node in graph.node_defs if isinstance(node, dg.OpDefinition)]
+    return sorted(found + [pool for node in inner for pool in pools_of(node)], key=lambda pool: (pool is None, pool))
+
+
+def test_full_syncs_of_a_job_queue_and_messages_do_not_wait_for_them(repository):
+    """Runs of one pool wait for each other in Dagster's queue; `dagster.yaml` gives each pool one run at a time."""
+    pools = {name: pools_of(repository.get_job(name).graph) for name in EXPECTED["jobs"]}
+    assert pools["sync_erp_inventory"] == ["sync_erp_inventory"] * 3 + [None]  # the checks may run beside
+    assert pools["erp_inventory_inbox"] == [None]
+    settings = yaml.safe_load((ROOT / "dagster.yaml").read_text(encoding="utf-8"))
+    assert settings["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
 
 
 def test_the_schedule_asks_for_a_run_that_says_so(defs, instance):
@@ -226,7 +244,7 @@ def test_a_job_without_schedule_or_webhook_has_neither(shop):
     )
     repository = defs.get_repository_def()
     assert [schedule.name for schedule in repository.schedule_defs] == ["prune_bookkeeping_daily"]
-    assert repository.sensor_defs == []
+    assert [sensor.name for sensor in repository.sensor_defs] == ["sync_watch"]
     assert not {"stock_inbox", "check_inboxes"} & set(repository.job_names)
     checks = sorted(key.name for key in defs.resolve_asset_graph().asset_check_keys)
     assert checks == ["no_rejected_records", "no_withheld_deletes", "outcomes_add_up"]
