@@ -15,50 +15,52 @@ from sync_defs.orchestration.stages import diff_op, fetch_op, upsert_op
 from sync_defs.results import Trigger
 
 
-def sync_asset(job: Job, *, kind: str) -> dg.AssetsDefinition:
-    """Return the asset of a job: the graph fetch → diff → upsert, with the checks of a run."""
-    names = SyncNames(job.name)
-    checks = run_checks(job)
-    # The names of op definitions are shared by all graphs; the aliases are what the run page shows.
-    fetch = fetch_op(job).alias("fetch")
-    diff = diff_op(job).alias("diff")
-    upsert = upsert_op(job).alias("upsert")
-
-    @dg.config_mapping(config_schema=dict(LAUNCHPAD))
-    def launchpad(config: Mapping) -> dict:
-        # Only fetch needs the options; the run that it begins carries them to the other ops.
-        return {"fetch": {"config": config}}
-
-    @dg.graph_asset(
-        name=names.asset,
-        config=launchpad,
+def asset_spec(job: Job, *, kind: str) -> dg.AssetSpec:
+    """Return what the asset of a job is called and says of itself, before a translator changes it."""
+    spec = dg.AssetSpec(
+        SyncNames.of(job.name).asset,
         description=describe(job),
         group_name=job.group,
         kinds={kind} if job.source_kind is None else {kind, job.source_kind},
         owners=list(job.owners) or None,
         tags=dict(job.tags) or None,
         code_version=code_version(job),
-        metadata=definition_metadata(job, checks=[*checks, *standing_checks(job)]),
-        check_specs=check_specs(job, checks),
+        metadata=definition_metadata(job, checks=[*run_checks(job), *standing_checks(job)]),
     )
+    policy = freshness_policy(job)
+    return spec if policy is None else dg.apply_freshness_policy(spec, policy)
+
+
+def sync_asset(job: Job, spec: dg.AssetSpec, names: SyncNames) -> dg.AssetsDefinition:
+    """Return the asset of a job: the graph fetch → diff → upsert, with the checks of a run."""
+    checks = run_checks(job)
+    # The names of op definitions are shared by all graphs; the aliases are what the run page shows.
+    fetch = fetch_op(job, names).alias("fetch")
+    diff = diff_op(job, names).alias("diff")
+    upsert = upsert_op(job, names).alias("upsert")
+
+    @dg.config_mapping(config_schema=dict(LAUNCHPAD))
+    def launchpad(config: Mapping) -> dict:
+        # Only fetch needs the options; the run that it begins carries them to the other ops.
+        return {"fetch": {"config": config}}
+
+    @dg.graph_asset(key=spec.key, config=launchpad, check_specs=check_specs(spec.key, checks))
     def graph() -> Mapping[str, dg.AssetsDefinition]:
         written = upsert(diff(fetch()))
         if not checks:  # an op with one output alone gives that output itself
             return {"result": written}
         return {"result": written.result, **{names.check_output(name): getattr(written, name) for name in checks}}
 
-    policy = freshness_policy(job)
-    return graph if policy is None else graph.map_asset_specs(lambda spec: dg.apply_freshness_policy(spec, policy))
+    return graph.map_asset_specs(lambda _: spec)
 
 
-def asset_definitions(job: Job, *, kind: str, max_runtime_s: int) -> dg.Definitions:
+def asset_definitions(job: Job, spec: dg.AssetSpec, names: SyncNames, *, max_runtime_s: int) -> dg.Definitions:
     """Return a job's asset, the Dagster job that materializes it, and its schedule, which runs from the start."""
-    names = SyncNames(job.name)
-    asset = sync_asset(job, kind=kind)
+    asset = sync_asset(job, spec, names)
     materialize = dg.define_asset_job(
         names.job,
         selection=dg.AssetSelection.assets(asset),
-        description=describe(job),
+        description=spec.description,
         tags={MAX_RUNTIME_TAG: str(max_runtime_s)},
     )
     schedules: list[dg.ScheduleDefinition] = []

@@ -16,10 +16,19 @@ from sync_defs.orchestration.ghosts import Ghosts
 from sync_defs.orchestration.handoff import handoff_io_manager
 from sync_defs.orchestration.inbox_job import inbox_job
 from sync_defs.orchestration.job_checks import standing_check, standing_checks
-from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, INBOX_CHECK_JOB, INBOX_CHECKS, MAX_RUNTIME_TAG
+from sync_defs.orchestration.names import (
+    DATABASE_KEY,
+    HANDOFF_KEY,
+    INBOX_CHECK_JOB,
+    INBOX_CHECKS,
+    MAX_RUNTIME_TAG,
+    Names,
+    SyncNames,
+)
 from sync_defs.orchestration.operator_jobs import MAX_RUNTIME_S, operator_jobs
 from sync_defs.orchestration.prune_job import prune_definitions
 from sync_defs.orchestration.ticks import Ticks
+from sync_defs.orchestration.translator import SyncTranslator, SyncTranslatorData
 from sync_defs.orchestration.watch import Alerting, watch_sensor
 from sync_defs.policies import Delivery
 from sync_defs.store import Database
@@ -39,6 +48,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     executor: dg.ExecutorDefinition = dg.in_process_executor,
     sensors: Sensors = "auto",
     alerting: Alerting | None = None,
+    translator: SyncTranslator | None = None,
 ) -> dg.Definitions:
     """Return an asset, a job, a schedule, a sensor and an inbox job for each sync job; opens no connection.
 
@@ -54,6 +64,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
         executor: runs the ops; a process for each op takes 7 to 13 s where one process for all takes 3.
         sensors: `each` gives every job that takes webhooks an inbox sensor of its own, `shared` one for all; `auto`:
             one for all where there are more jobs than the four threads that Dagster evaluates sensors with.
+        translator: what the definitions of a job are called; default: what follows from the job's name.
         alerting: whom to tell of jobs whose state has changed; default: nobody, the watch only reports checks.
 
     Raises:
@@ -70,17 +81,21 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     _check(jobs, given)
     with Database(database_url) as database:
         kind, label = database.dialect.name, database.label
-    kind = _KINDS.get(kind, kind)
-    parts = [asset_definitions(job, kind=kind, max_runtime_s=max_runtime_s) for job in jobs.values()]
-    standing = [check for job in jobs.values() if (check := standing_check(job)) is not None]
-    parts.append(dg.Definitions(asset_checks=standing))
+    translated = _translate(jobs, translator or SyncTranslator(), kind=_KINDS.get(kind, kind))
+    names = Names(found for _, found in translated.values())
+    parts = [
+        asset_definitions(jobs[name], spec, found, max_runtime_s=max_runtime_s)
+        for name, (spec, found) in translated.items()
+    ]
+    standing = [standing_check(job, names.of(job.name)) for job in jobs.values()]
+    parts.append(dg.Definitions(asset_checks=[check for check in standing if check is not None]))
     listening = [job for job in jobs.values() if job.webhook is not None]
     if listening:
-        ghosts = Ghosts(jobs.values())
-        parts.append(inbox_definitions(listening, ghosts=ghosts, database_url=database_url, sensors=sensors))
+        ghosts = Ghosts(jobs.values(), names)
+        parts.append(inbox_definitions(listening, names, ghosts=ghosts, database_url=database_url, sensors=sensors))
     if jobs:
-        parts.append(dg.Definitions(sensors=[watch_sensor(list(jobs.values()), alerting or Alerting())]))
-    parts.append(operator_definitions(jobs, listening=listening))
+        parts.append(dg.Definitions(sensors=[watch_sensor(list(jobs.values()), alerting or Alerting(), names)]))
+    parts.append(operator_definitions(jobs, names, listening=listening))
     parts.append(prune_definitions(jobs, history_days=history_days))
     return dg.Definitions.merge(
         *parts,
@@ -91,15 +106,36 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     )
 
 
-def inbox_definitions(jobs: Sequence[Job], *, ghosts: Ghosts, database_url: str, sensors: Sensors) -> dg.Definitions:
+def _translate(
+    jobs: Mapping[str, Job], translator: SyncTranslator, *, kind: str
+) -> dict[str, tuple[dg.AssetSpec, SyncNames]]:
+    translated: dict[str, tuple[dg.AssetSpec, SyncNames]] = {}
+    owner: dict[object, str] = {}
+    for name, job in jobs.items():
+        spec, names = translated[name] = translator.translate(SyncTranslatorData(job=job, target_kind=kind))
+        for what in (spec.key, names.job, names.inbox_job, names.schedule, names.inbox_sensor):
+            shown = what.to_user_string() if isinstance(what, dg.AssetKey) else what
+            if owner.setdefault(what, name) != name:
+                raise ConfigurationError(
+                    f"the translator gives {shown!r} to the jobs {owner[what]!r} and {name!r}; each needs its own"
+                )
+    return translated
+
+
+def inbox_definitions(
+    jobs: Sequence[Job], names: Names, *, ghosts: Ghosts, database_url: str, sensors: Sensors
+) -> dg.Definitions:
     """Return the inbox jobs, and the sensors or the one sensor that starts them."""
     if sensors not in get_args(Sensors):
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
     inline = [job for job in jobs if job.delivery == Delivery.INLINE]
     in_runs = [job.name for job in jobs if job not in inline]
-    inbox_jobs = [inbox_job(job, others=[name for name in in_runs if name != job.name]) for job in jobs]
+    inbox_jobs = [
+        inbox_job(job, names=names.of(job.name), others=[name for name in in_runs if name != job.name]) for job in jobs
+    ]
     bells = inbox_sensors(
         jobs,
+        names=names,
         is_shared=sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE),
         ghosts=ghosts,
         worker=InlineWorker(inline, database_url=database_url) if inline else None,
@@ -107,10 +143,10 @@ def inbox_definitions(jobs: Sequence[Job], *, ghosts: Ghosts, database_url: str,
     return dg.Definitions(jobs=inbox_jobs, sensors=bells)
 
 
-def operator_definitions(jobs: Mapping[str, Job], *, listening: Sequence[Job]) -> dg.Definitions:
+def operator_definitions(jobs: Mapping[str, Job], names: Names, *, listening: Sequence[Job]) -> dg.Definitions:
     """Return the jobs with which a person sees, retries and discards messages, and checks all inboxes."""
     checks = [
-        dg.AssetCheckKey(dg.AssetKey(job.name), name)
+        dg.AssetCheckKey(names.of(job.name).asset, name)
         for job in listening
         for name in standing_checks(job)
         if name in INBOX_CHECKS

@@ -79,9 +79,8 @@ def standing_checks(job: Job) -> list[str]:
     return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
-def check_specs(job: Job, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
-    """Return the specs of checks, each with what it says and when it fails."""
-    asset = SyncNames(job.name).asset
+def check_specs(asset: dg.AssetKey, names: Sequence[str]) -> list[dg.AssetCheckSpec]:
+    """Return the specs of an asset's checks, each with what it says and when it fails."""
     return [dg.AssetCheckSpec(name, asset=asset, description=DESCRIPTIONS[name]) for name in names]
 
 
@@ -148,10 +147,9 @@ def standing_verdicts(job: Job, database: Database, names: Sequence[str] | None 
         yield judge_lag(counts, limit=job.checks.inbox_lag)
 
 
-def standing_check(job: Job) -> dg.AssetChecksDefinition | None:
+def standing_check(job: Job, names: SyncNames) -> dg.AssetChecksDefinition | None:
     """Return the definition of the standing checks, which a run evaluates at its end and a person by a click."""
-    names = SyncNames(job.name)
-    specs = check_specs(job, standing_checks(job))
+    specs = check_specs(names.asset, standing_checks(job))
     if not specs:
         return None
 
@@ -169,6 +167,6 @@ def standing_check(job: Job) -> dg.AssetChecksDefinition | None:
             database.ensure_ready()
             found = list(standing_verdicts(job, database, chosen))
         for verdict in found:
-            yield verdict.result(dg.AssetKey(names.asset))
+            yield verdict.result(names.asset)
 
     return check

@@ -30,12 +30,12 @@ COUNTS: Final = (
 Metadata = dict[str, Any]
 
 
-def results_metadata(results: SyncResults) -> Metadata:
+def results_metadata(results: SyncResults, asset: dg.AssetKey) -> Metadata:
     """Return everything there is to say of a run; counts of 0 are said too, so that plots have no gaps."""
     return {
         f"{PREFIX}summary": results.summary(),
         **({"dagster/row_count": results.row_count} if results.row_count is not None else {}),
-        **_rejects(results),
+        **_rejects(results, asset),
         **_named(results, COUNTS),
         f"{PREFIX}duration_ms": results.duration_ms,
         f"{PREFIX}rows_per_second": results.rows_per_second,
@@ -146,10 +146,10 @@ def items_table(items: Iterable[ItemResult]) -> dg.TableMetadataValue:
     return text_table(("external_id", "action", "reason"), rows)
 
 
-def _rejects(results: SyncResults) -> Metadata:
+def _rejects(results: SyncResults, asset: dg.AssetKey) -> Metadata:
     if not results.errors:
         return {}
-    page = f"/assets/{results.name}?view=checks&checkDetail={CHECK_NAME}"
+    page = f"/assets/{'/'.join(asset.path)}?view=checks&checkDetail={CHECK_NAME}"
     return {f"{PREFIX}rejected_records": rejects_table(results), f"{PREFIX}rejects": dg.MetadataValue.url(page)}
 
 

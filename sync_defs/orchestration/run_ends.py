@@ -7,7 +7,7 @@ from typing import Final
 import dagster as dg
 
 from sync_defs.job import Job
-from sync_defs.orchestration.names import SyncNames
+from sync_defs.orchestration.names import DEFAULT_NAMES, Names
 
 MOST_RUNS: Final = 500
 """Looked at by one tick; the next one goes on."""
@@ -22,9 +22,9 @@ Failed = Mapping[str, Mapping[str, str]]
 class RunEnds:
     """Reads the ends of runs of some jobs: of their Dagster jobs, and of a click on Materialize."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], names: Names = DEFAULT_NAMES) -> None:
         """Look at the runs of these jobs."""
-        self._names = [SyncNames(job.name) for job in jobs]
+        self._names = [names.of(job.name) for job in jobs]
 
     def after(
         self, context: dg.SensorEvaluationContext, seen_until: float | None, failed: Failed
@@ -53,9 +53,9 @@ class RunEnds:
         selection = run.asset_selection or frozenset()
         for names in self._names:
             if run.job_name in (names.job, names.inbox_job):
-                yield names.asset, run.job_name
-            elif dg.AssetKey(names.asset) in selection:
-                yield names.asset, names.job
+                yield names.sync_job, run.job_name
+            elif names.asset in selection:
+                yield names.sync_job, names.job
 
 
 def _reason(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -33,9 +33,8 @@ LEASE_WAIT_S: Final = 75.0
 """Longer than a killed run's lease lives, so that the next run gets it."""
 
 
-def fetch_op(job: Job) -> dg.OpDefinition:
+def fetch_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that stages what the source has."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_fetch",
@@ -63,9 +62,8 @@ def fetch_op(job: Job) -> dg.OpDefinition:
     return fetch
 
 
-def diff_op(job: Job) -> dg.OpDefinition:
+def diff_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that compares stage and target."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_diff",
@@ -88,9 +86,8 @@ def diff_op(job: Job) -> dg.OpDefinition:
     return diff
 
 
-def upsert_op(job: Job) -> dg.OpDefinition:
+def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that writes what differs; a dry run yields neither materialization nor check."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_upsert",
@@ -120,13 +117,13 @@ def upsert_op(job: Job) -> dg.OpDefinition:
                     job, store, handle, samples=samples, observer=observer, is_tried_again=attempts.will_follow
                 )
                 verdicts = [] if results.dry_run else list(run_verdicts(job, store.database, results))
-        getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
+        getattr(context.resources, HANDOFF_KEY).forget(context.run_id, names.graph)
         if results.dry_run:
-            context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results)))
+            context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results, names.asset)))
             return
-        yield dg.Output(None, "result", metadata=results_metadata(results))
+        yield dg.Output(None, "result", metadata=results_metadata(results, names.asset))
         for verdict in verdicts:
-            yield verdict.result(dg.AssetKey(names.asset))
+            yield verdict.result(names.asset)
 
     return upsert
 

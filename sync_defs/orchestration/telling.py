@@ -10,7 +10,7 @@ from sync_defs.inbox.drain import DrainResults
 from sync_defs.job import Job
 from sync_defs.orchestration.job_checks import rejects_verdict, standing_verdicts
 from sync_defs.orchestration.metadata import drain_metadata, items_table
-from sync_defs.orchestration.names import INBOX_CHECKS
+from sync_defs.orchestration.names import DEFAULT_NAMES, INBOX_CHECKS, Names
 from sync_defs.results import Action, ItemResult, SyncResults, Trigger
 from sync_defs.store import SqlStore
 from sync_defs.store.reports import take_reports
@@ -22,12 +22,12 @@ AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObserva
 AssetEvents = list[AssetEvent]
 
 
-def drain_events(job: Job, store: SqlStore, results: DrainResults) -> AssetEvents:
+def drain_events(job: Job, asset: dg.AssetKey, store: SqlStore, results: DrainResults) -> AssetEvents:
     """Return the events of a drain: none if it did nothing, and no materialization if it applied nothing."""
     events: AssetEvents = []
     if results.applied:
         metadata = drain_metadata(results, row_count=_row_count(store, results))
-        events.append(dg.AssetMaterialization(results.name, metadata=metadata))
+        events.append(dg.AssetMaterialization(asset, metadata=metadata))
     if (results.applied or results.errors) and job.checks.rejected is not None:
         refused = [item for item in results.items if item.action is Action.REJECTED]
         verdict = rejects_verdict(
@@ -37,17 +37,17 @@ def drain_events(job: Job, store: SqlStore, results: DrainResults) -> AssetEvent
             fetched=results.applied + results.rejected,
             table=items_table(refused) if refused else None,
         )
-        events.append(verdict.evaluation(dg.AssetKey(results.name)))
+        events.append(verdict.evaluation(asset))
     return events
 
 
-def inbox_events(job: Job, store: SqlStore) -> AssetEvents:
+def inbox_events(job: Job, asset: dg.AssetKey, store: SqlStore) -> AssetEvents:
     """Return what the checks of a job's inbox say now."""
     verdicts = standing_verdicts(job, store.database, INBOX_CHECKS)
-    return [verdict.evaluation(dg.AssetKey(job.name)) for verdict in verdicts]
+    return [verdict.evaluation(asset) for verdict in verdicts]
 
 
-def untold_events(store: SqlStore, jobs: Iterable[Job]) -> tuple[AssetEvents, str | None]:
+def untold_events(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES) -> tuple[AssetEvents, str | None]:
     """Return the events of item syncs of which nobody has told so far, and the receipt to confirm them by.
 
     They come again after a minute without `confirm_reports` for the receipt, an instant in ISO 8601; None: there are
@@ -60,9 +60,9 @@ def untold_events(store: SqlStore, jobs: Iterable[Job]) -> tuple[AssetEvents, st
         by_job.setdefault(told.name, []).append(told)
     events: AssetEvents = []
     for name, told in by_job.items():
-        events += drain_events(jobs_by_name[name], store, joined(told))
+        events += drain_events(jobs_by_name[name], names.of(name).asset, store, joined(told))
     for name in by_job:
-        events += inbox_events(jobs_by_name[name], store)
+        events += inbox_events(jobs_by_name[name], names.of(name).asset, store)
     return events, until.isoformat() if by_job else None
 
 

@@ -16,7 +16,7 @@ from sync_defs.alerts import Notice, Notifier, Problem, State
 from sync_defs.errors import AlertError, DatabaseNotReadyError
 from sync_defs.job import Job
 from sync_defs.orchestration.job_checks import run_verdicts, standing_verdicts
-from sync_defs.orchestration.names import DATABASE_KEY, SyncNames
+from sync_defs.orchestration.names import DATABASE_KEY, DEFAULT_NAMES, Names
 from sync_defs.orchestration.pools import register_pools
 from sync_defs.orchestration.run_ends import RunEnds
 from sync_defs.orchestration.verdicts import Verdict
@@ -40,15 +40,15 @@ class Alerting:
     """Address of Dagster's pages, for links."""
     monotonic: Callable[[], float] = field(default=time.monotonic, repr=False)
 
-    def page_of(self, job: str) -> str | None:
+    def page_of(self, asset: dg.AssetKey) -> str | None:
         """Return the address of an asset's page, where that of Dagster is known."""
-        return None if self.dagster_url is None else f"{self.dagster_url.rstrip('/')}/assets/{job}"
+        return None if self.dagster_url is None else f"{self.dagster_url.rstrip('/')}/assets/{'/'.join(asset.path)}"
 
 
-def watch_sensor(jobs: Sequence[Job], alerting: Alerting) -> dg.SensorDefinition:
+def watch_sensor(jobs: Sequence[Job], alerting: Alerting, names: Names = DEFAULT_NAMES) -> dg.SensorDefinition:
     """Return the sensor, running from the start."""
-    runs = RunEnds(jobs)
-    pools = [SyncNames(job.name).pool for job in jobs]
+    watch = _Watch(jobs=jobs, names=names, runs=RunEnds(jobs, names), alerting=alerting)
+    pools = [names.of(job.name).pool for job in jobs]
 
     @dg.sensor(
         name=WATCH,
@@ -57,39 +57,69 @@ def watch_sensor(jobs: Sequence[Job], alerting: Alerting) -> dg.SensorDefinition
         description="Reports syncs that are late and inboxes that lag, and tells of jobs whose state has changed.",
         required_resource_keys={DATABASE_KEY},
     )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         database: Database = getattr(context.resources, DATABASE_KEY)
         try:
             database.ensure_ready()
         except DatabaseNotReadyError as error:
             return dg.SkipReason(error.message)
         register_pools(context.instance, pools)
-        return _look(context, database, jobs, runs, alerting)
+        return watch.look(context, database)
 
-    return watch
+    return sensor
 
 
-def _look(
-    context: dg.SensorEvaluationContext, database: Database, jobs: Sequence[Job], runs: RunEnds, alerting: Alerting
-) -> dg.SensorResult:
-    before = WatchCursor.read(context.cursor)
-    seen_until, failed = runs.after(context, before.seen_until, before.failed)
-    events: list[dg.AssetCheckEvaluation] = []
-    said: dict[str, str] = {}
-    problems: dict[str, list[Problem]] = {}
-    for job in jobs:
-        standing = [verdict for verdict in standing_verdicts(job, database) if verdict.is_evaluated]
-        for verdict in standing:
-            key = f"{job.name}:{verdict.check}"
-            said[key] = _state(verdict)
-            if said[key] != before.said.get(key):
-                events.append(verdict.evaluation(dg.AssetKey(job.name)))
-        problems[job.name] = _problems([*standing, *_run_verdicts(job, database)], failed.get(job.name, {}))
-    told = _tell(context, problems, before, alerting)
-    cursor = WatchCursor(seen_until=seen_until, failed=failed, said=said, told=told)
-    bad = sum(1 for found in problems.values() if found)
-    reason = f"{len(problems) - bad} jobs are OK, {bad} are not; {len(events)} checks have changed without a run."
-    return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor.text())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    jobs: Sequence[Job]
+    names: Names
+    runs: RunEnds
+    alerting: Alerting
+
+    def look(self, context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
+        """Look at all jobs once, report what has changed and tell of it."""
+        before = WatchCursor.read(context.cursor)
+        seen_until, failed = self.runs.after(context, before.seen_until, before.failed)
+        events: list[dg.AssetCheckEvaluation] = []
+        said: dict[str, str] = {}
+        problems: dict[str, list[Problem]] = {}
+        for job in self.jobs:
+            standing = [verdict for verdict in standing_verdicts(job, database) if verdict.is_evaluated]
+            for verdict in standing:
+                key = f"{job.name}:{verdict.check}"
+                said[key] = _state(verdict)
+                if said[key] != before.said.get(key):
+                    events.append(verdict.evaluation(self.names.of(job.name).asset))
+            problems[job.name] = _problems([*standing, *_run_verdicts(job, database)], failed.get(job.name, {}))
+        told = self._tell(context, problems, before)
+        cursor = WatchCursor(seen_until=seen_until, failed=failed, said=said, told=told)
+        bad = sum(1 for found in problems.values() if found)
+        reason = f"{len(problems) - bad} jobs are OK, {bad} are not; {len(events)} checks have changed without a run."
+        return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor.text())
+
+    def _tell(
+        self, context: dg.SensorEvaluationContext, problems: Mapping[str, Sequence[Problem]], before: WatchCursor
+    ) -> dict[str, dict[str, str]]:
+        """Tell each notifier what it does not know yet, and return what each knows then.
+
+        A notice that was not delivered comes again with the next look, if the state is still another one.
+        """
+        give_up = self.alerting.monotonic() + SEND_S
+        told: dict[str, dict[str, str]] = {}
+        for number, notifier in enumerate(self.alerting.notifiers):
+            channel = f"{type(notifier).__name__} {number}"
+            knows = told[channel] = {job: str(before.state_of(channel, job)) for job in problems}
+            for job, found in problems.items():
+                now = found[0].state if found else State.OK
+                if now == knows[job]:
+                    continue
+                url = self.alerting.page_of(self.names.of(job).asset)
+                notice = Notice(job=job, before=State(knows[job]), now=now, problems=tuple(found), url=url)
+                if self.alerting.monotonic() >= give_up:
+                    context.log.warning("there was no time to tell of %s", notice.title)
+                elif _is_delivered(context, notifier, notice):
+                    knows[job] = now
+        return told
 
 
 def _run_verdicts(job: Job, database: Database) -> Iterator[Verdict]:
@@ -111,35 +141,6 @@ def _problems(verdicts: Iterable[Verdict], failed: Mapping[str, str]) -> list[Pr
 
 def _state(verdict: Verdict) -> State:
     return State.OK if verdict.passed else State(verdict.severity.value)
-
-
-def _tell(
-    context: dg.SensorEvaluationContext,
-    problems: Mapping[str, Sequence[Problem]],
-    before: WatchCursor,
-    alerting: Alerting,
-) -> dict[str, dict[str, str]]:
-    """Tell each notifier what it does not know yet, and return what each knows then.
-
-    A notice that was not delivered comes again with the next look, if the state is still another one.
-    """
-    give_up = alerting.monotonic() + SEND_S
-    told: dict[str, dict[str, str]] = {}
-    for number, notifier in enumerate(alerting.notifiers):
-        channel = f"{type(notifier).__name__} {number}"
-        knows = told[channel] = {job: str(before.state_of(channel, job)) for job in problems}
-        for job, found in problems.items():
-            now = found[0].state if found else State.OK
-            if now == knows[job]:
-                continue
-            notice = Notice(
-                job=job, before=State(knows[job]), now=now, problems=tuple(found), url=alerting.page_of(job)
-            )
-            if alerting.monotonic() >= give_up:
-                context.log.warning("there was no time to tell of %s", notice.title)
-            elif _is_delivered(context, notifier, notice):
-                knows[job] = now
-    return told
 
 
 def _is_delivered(context: dg.SensorEvaluationContext, notifier: Notifier, notice: Notice) -> bool:

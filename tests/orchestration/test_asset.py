@@ -8,7 +8,7 @@ import pytest
 
 from sync_defs import FetchError
 from sync_defs.orchestration.config import LAUNCHPAD
-from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, sync_run_id
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, SyncNames, sync_run_id
 from sync_defs.orchestration.stages import diff_op
 from sync_defs.store import SqlStore
 
@@ -255,7 +255,7 @@ def test_a_reexecution_of_the_failed_steps_alone_is_refused_clearly(shop, monkey
 
     @dg.job
     def rest():
-        diff_op(shop.job)(handed_on())
+        diff_op(shop.job, SyncNames.of("stock"))(handed_on())
 
     resources = {DATABASE_KEY: shop.database, HANDOFF_KEY: dg.mem_io_manager}
     again = rest.execute_in_process(instance=shop.instance, resources=resources, raise_on_error=False)

@@ -41,7 +41,7 @@ def channel():
 @pytest.fixture
 def look(shop, database, channel):
     """Evaluate a tick, and keep events and cursor as the daemon does."""
-    cursors = [None]
+    cursors: list[str | None] = [None]
 
     def evaluate(*more, **options):
         sensor = watch_sensor([shop.job], Alerting(notifiers=[channel, *more], **options))
