@@ -17,7 +17,7 @@ from sync_defs.policies import JobOptions, MissingAction
 from sync_defs.results import SyncResults
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.orm import DeclarativeBase, Session
 
 R = TypeVar("R")
@@ -26,7 +26,7 @@ L = TypeVar("L")
 """A row, its counterpart in the target."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_RESERVED = frozenset({"self", "cursor", "external_ids"})
+_RESERVED = frozenset({"self", "cursor", "external_ids", "partition"})
 
 
 class Job(Options, ABC):
@@ -36,7 +36,8 @@ class Job(Options, ABC):
     def fetch_external(self, *args: Any, **kwargs: Any) -> Any:
         """Return or yield records, or pages of records.
 
-        Parameters are passed by name: `cursor` is the `Cursor`, any other name is a resource. May be called again
+        Parameters are passed by name: `cursor` is the `Cursor`, `partition` the key of the partition that the run is
+        of, any other name is a resource. May be called again
         for a retry. Raise `FetchError` (or anything) when the source fails: the run fails, nothing is deleted.
         """
 
@@ -95,6 +96,16 @@ class Job(Options, ABC):
         return "cursor" in parameters(self.fetch_external)
 
     @property
+    def is_partitioned(self) -> bool:
+        """Tell whether each run is of one partition, whose rows alone can be missing."""
+        return "partition" in parameters(self.fetch_external)
+
+    @property
+    def tells_partitions(self) -> bool:
+        """Tell whether the rows of a partition can be told from the others."""
+        return False
+
+    @property
     def resource_names(self) -> frozenset[str]:
         """Return the names of the resources that the fetches need."""
         names = frozenset(parameters(self.fetch_external)) - _RESERVED
@@ -127,7 +138,18 @@ class Job(Options, ABC):
         problem = options_problem({name: getattr(self, name) for name in JobOptions.__annotations__})
         if problem is None and self.refetch and not self.has_fetch_items:
             return "refetch=True needs fetch_items, which asks the source for chosen ids"
-        return problem
+        return problem or self._partition_problem()
+
+    def _partition_problem(self) -> str | None:
+        if not self.is_partitioned:
+            return None if self.partitions_def is None else "partitions_def= needs a fetch with a parameter partition"
+        if self.is_incremental:
+            return "a fetch has a parameter cursor or partition, not both: where a fetch goes on is kept for the job"
+        if self.missing_policy.action is not MissingAction.KEEP and not self.tells_partitions:
+            return f"on_missing needs to know which rows are a partition's: {self._partition_hint}"
+        return None
+
+    _partition_hint = "give in_partition="
 
 
 class SyncJob(Job, Generic[R, L]):
@@ -209,6 +231,13 @@ class SyncJob(Job, Generic[R, L]):
         """Return the version that a row holds; None: no guard."""
         return None
 
+    _partition_hint = "give local_external_ids() a parameter partition"
+
+    @property
+    def tells_partitions(self) -> bool:
+        """Tell whether `local_external_ids` takes a partition."""
+        return "partition" in parameters(self.local_external_ids)
+
     @property
     def lists_rows(self) -> bool:
         """Tell whether the subclass has `local_external_ids`."""
@@ -244,10 +273,12 @@ class TableSync(Job):
         version: str | None = None,
         should_skip: Callable[[Any], bool] | None = None,
         fetch_items: Callable[..., Any] | None = None,
+        in_partition: "Callable[[Table, str], ColumnElement[bool]] | None" = None,
         create_table: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
         """See `table_sync`."""
+        self.in_partition = in_partition
         self._fetch = fetch
         self._should_skip = should_skip
         self._fetch_items = fetch_items
@@ -302,6 +333,11 @@ class TableSync(Job):
         return self.items_function(external_ids=external_ids, **resources)
 
     @property
+    def tells_partitions(self) -> bool:
+        """Tell whether the job was given `in_partition`."""
+        return self.in_partition is not None
+
+    @property
     def key_column(self) -> str:
         """Return the name of the target's key column."""
         return next(iter(self.key))
@@ -311,6 +347,7 @@ class TableSync(Job):
             super()._problem()
             or callable_problem("should_skip", self._should_skip)
             or callable_problem("fetch_items", self._fetch_items)
+            or callable_problem("in_partition", self.in_partition)
         )
 
     def _check_columns(self) -> None:
@@ -345,6 +382,7 @@ def table_sync(
     name: str | None = None,
     should_skip: Callable[[Any], bool] | None = None,
     fetch_items: Callable[..., Any] | None = None,
+    in_partition: "Callable[[Table, str], ColumnElement[bool]] | None" = None,
     create_table: bool = False,
     **options: Unpack[JobOptions],
 ) -> Callable[[Callable[..., Any]], TableSync]:
@@ -360,6 +398,8 @@ def table_sync(
         name: the job's name; default: the function's.
         should_skip: tells whether a record is left alone.
         fetch_items: asks the source for chosen ids; called with `external_ids` and resources by name.
+        in_partition: given the table and a partition's key, returns the SQL condition for its rows, such as
+            `lambda table, key: table.c.shop == key`; needed for `on_missing` other than keep.
         create_table: create the target on the first run if it does not exist.
         **options: see `JobOptions`.
 
@@ -380,6 +420,7 @@ def table_sync(
             version=version,
             should_skip=should_skip,
             fetch_items=fetch_items,
+            in_partition=in_partition,
             create_table=create_table,
             **given,
         )

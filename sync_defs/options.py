@@ -58,6 +58,8 @@ class Options:
     """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
     group: str | None = None
     """Asset group in Dagster."""
+    partitions_def: object = None
+    """The partitions of the asset in Dagster, of a job whose fetch has a parameter `partition`."""
     owners: Sequence[str] = ()
     """Who answers for the asset: e-mail addresses, and teams as `team:name`."""
     tags: Mapping[str, str] = MappingProxyType({})

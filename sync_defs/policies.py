@@ -199,6 +199,7 @@ class JobOptions(TypedDict, total=False):
     refetch: bool
     delivery: str
     group: str | None
+    partitions_def: object
     checks: Checks
     owners: Sequence[str]
     tags: Mapping[str, str]

@@ -168,7 +168,8 @@ def test_every_field_of_the_launchpad_is_in_the_reference():
 
 def test_every_key_of_a_run_is_in_the_reference():
     now = datetime.now(UTC)
-    facts = {"cursor_before": "1", "cursor_after": "2", "withheld_reason": "many", "row_count": 1, "not_in_source": 1}
+    facts: dict[str, Any] = {"withheld_reason": "many", "row_count": 1, "not_in_source": 1}
+    facts |= {"partition": "de", "cursor_before": "1", "cursor_after": "2"}
     error = ItemError(external_id="A", message="bad", timestamp=now)
     sample = SampledChange(external_id="A", changes={"stock": ("1", "2")})
     results = SyncResults(

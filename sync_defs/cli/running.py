@@ -30,6 +30,9 @@ Since = Annotated[
     str | None,
     typer.Option("--since", metavar="CURSOR", help="Fetch from here on, in place of the stored cursor, which stays."),
 ]
+Partition = Annotated[
+    str | None, typer.Option("--partition", metavar="KEY", help="The partition to sync, of a job that has some.")
+]
 AllowDeletes = Annotated[
     int | None,
     typer.Option("--allow-deletes", min=0, metavar="N", help="Delete or mark up to N missing rows."),
@@ -49,6 +52,7 @@ def run(
     full: Full = False,
     external_ids: Ids = None,
     since: Since = None,
+    partition: Partition = None,
     allow_deletes: AllowDeletes = None,
     wait_s: Wait = 0.0,
     fail_on_reject: FailOnReject = False,
@@ -69,6 +73,7 @@ def run(
         full=full,
         external_ids=tuple(external_ids or ()),
         since=since,
+        partition=partition,
         allow_deletes=allow_deletes,
         wait_s=wait_s,
     )
@@ -130,6 +135,7 @@ def _run(deployment: Deployment, job: Job, request: "RunRequest", watch: Watch) 
             full=request.full,
             external_ids=request.external_ids,
             since=request.since,
+            partition=request.partition,
             allow_deletes=request.allow_deletes,
             wait_s=request.wait_s,
             trigger=request.trigger,

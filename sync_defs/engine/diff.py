@@ -1,6 +1,7 @@
 """Stage 2, diff: what an upsert would do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
 from sync_defs.engine.guards import delete_guard
@@ -25,7 +26,7 @@ def diff(
     `is_tried_again` says that the caller repeats it.
     """
     observer = QuietObserver(observer)
-    run = store.load_run(handle.run_id)
+    run = replace(store.load_run(handle.run_id), partition=handle.partition)
     if run.results is not None and run.status is RunStatus.SUCCEEDED:
         return ChangeCounts()
     so_far = {"kept": NOTHING_WRITTEN, "fetched": handle.fetched}

@@ -26,6 +26,7 @@ def results_of(run: Run, completed_at: datetime, **facts: Any) -> SyncResults:
         trigger=run.trigger,
         dry_run=run.dry_run,
         full=run.is_full,
+        partition=run.partition,
         cursor_before=run.cursor_before,
         started_at=run.started_at,
         completed_at=completed_at,

@@ -1,6 +1,6 @@
 """Stage 1, fetch: from the source into the run's stage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -41,6 +41,7 @@ def fetch(
     job.validate()
     passed = named_resources(job, job.resource_names, resources)
     wanted = given_ids(job, request.external_ids)
+    _check_partition(job, request.partition)
     if request.since is not None and not job.is_incremental:
         raise ConfigurationError(
             f"job {job.name!r} fetches everything each time, so since= is of no use; leave it out, or give its fetch a "
@@ -60,7 +61,8 @@ def fetch(
                 store.stage(job, run, stager.stage(kept, moves_cursor=False))
         retried = stager.fetched
         known = store.known_records(job, run, request)
-        fetched = pages(_fetched(job, cursor, wanted, passed), store.frame_pages)
+        given = dict(passed, cursor=cursor, partition=run.partition)
+        fetched = pages(_fetched(job, wanted, passed, given), store.frame_pages)
 
         def stage(page: Page) -> int:
             staged = stager.stage([found for records in page for found in known.sift(records)])
@@ -89,20 +91,25 @@ def fetch(
             allow_deletes=request.allow_deletes,
             not_in_source=chosen.not_in_source,
             ids_not_in_source=chosen.ids_not_in_source,
+            partition=run.partition,
             retried=retried,
         )
 
 
-def _fetched(job: Job, cursor: Cursor, wanted: list[str], passed: Mapping[str, object]) -> Any:
+def _check_partition(job: Job, partition: object) -> None:
+    if partition is None and job.is_partitioned:
+        raise ConfigurationError(f"job {job.name!r} is synced partition by partition; say which with partition=")
+    if partition is not None and not job.is_partitioned:
+        raise ConfigurationError(f"job {job.name!r} has no partitions: its fetch has no parameter partition")
+    if partition is not None and (not isinstance(partition, str) or not partition):
+        raise ConfigurationError(f"partition is {partition!r}; give the partition's key as text")
+
+
+def _fetched(job: Job, wanted: list[str], passed: Mapping[str, object], given: Mapping[str, object]) -> Any:
     """Return what the source has: of chosen ids by `fetch_items`, where the job has that."""
     if wanted and job.has_fetch_items:
         return ask_for(job, wanted, passed)
-    return _call(job.fetch_external, passed, cursor)
-
-
-def _call(function: Callable[..., Any], passed: Mapping[str, object], cursor: Cursor) -> Any:
-    arguments = dict(passed, cursor=cursor)
-    return function(**{name: arguments[name] for name in parameters(function) if name in arguments})
+    return job.fetch_external(**{name: given[name] for name in parameters(job.fetch_external) if name in given})
 
 
 def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager) -> str | None:

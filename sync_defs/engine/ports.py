@@ -27,6 +27,8 @@ class RunRequest:
     """Sync only these; nothing is then missing."""
     since: str | None = None
     """Where this run's fetch begins, in place of the stored cursor, which stays where it is."""
+    partition: str | None = None
+    """The partition that the run is of, of a job with partitions."""
     allow_deletes: int | None = None
     """Ceiling for this run's deletes or marks, in place of the job's guards."""
     wait_s: float = 0.0
@@ -72,6 +74,8 @@ class Run:
     """Newest `sync_changes.id` when the fetch began; later single-item changes are newer than the fetch."""
     cursor_before: str | None
     started_at: datetime
+    partition: str | None = None
+    """The partition that it is of; not stored with it, but handed on."""
     is_item: bool = False
     """A single-item sync, which needs no lease and outranks fetches that began before it."""
     report_after_s: float = 0.0
@@ -108,6 +112,7 @@ class StageHandle:
     """Chosen ids that the source does not have."""
     ids_not_in_source: list[str] = field(default_factory=list[str])
     """The first 1,000 of these."""
+    partition: str | None = None
     retried: int = 0
     """Kept rejects that were staged before what the source brought."""
 

@@ -1,6 +1,7 @@
 """Stage 3, upsert: from the stage into the target, with the account of it in the same transaction."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,7 @@ def upsert(  # noqa: PLR0913 - what one step of three is given, by name
     observer = QuietObserver(observer)
     kept = "chunks of records that were already committed are kept" if is_callback_job(job) else NOTHING_WRITTEN
     so_far: dict[str, Any] = {"kept": kept, "fetched": handle.fetched}
-    run = store.load_run(handle.run_id)
+    run = replace(store.load_run(handle.run_id), partition=handle.partition)
     if run.results is not None and run.status is RunStatus.SUCCEEDED:
         store.end_run(job, run, run.results)  # the process may have died between the commit and this
         return run.results

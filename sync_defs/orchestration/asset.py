@@ -2,10 +2,13 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from tokenize import TokenError
+from typing import Any
 
 import dagster as dg
 
+from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job, TableSync
 from sync_defs.orchestration.config import LAUNCHPAD
 from sync_defs.orchestration.description import definition_metadata
@@ -44,14 +47,19 @@ def sync_asset(job: Job, spec: dg.AssetSpec, names: SyncNames) -> dg.AssetsDefin
         # Only fetch needs the options; the run that it begins carries them to the other ops.
         return {"fetch": {"config": config}}
 
-    @dg.graph_asset(key=spec.key, config=launchpad, check_specs=check_specs(spec.key, checks))
+    @dg.graph_asset(
+        key=spec.key,
+        config=launchpad,
+        check_specs=check_specs(spec.key, checks),
+        partitions_def=partitions_of(job),
+    )
     def graph() -> Mapping[str, dg.AssetsDefinition]:
         written = upsert(diff(fetch()))
         if not checks:  # an op with one output alone gives that output itself
             return {"result": written}
         return {"result": written.result, **{names.check_output(name): getattr(written, name) for name in checks}}
 
-    return graph.map_asset_specs(lambda _: spec)
+    return graph.map_asset_specs(lambda made: spec.replace_attributes(partitions_def=made.partitions_def))
 
 
 def asset_definitions(job: Job, spec: dg.AssetSpec, names: SyncNames, *, max_runtime_s: int) -> dg.Definitions:
@@ -63,19 +71,51 @@ def asset_definitions(job: Job, spec: dg.AssetSpec, names: SyncNames, *, max_run
         description=spec.description,
         tags={MAX_RUNTIME_TAG: str(max_runtime_s)},
     )
-    schedules: list[dg.ScheduleDefinition] = []
-    if job.cron_schedule is not None:
-        schedules = [
-            dg.ScheduleDefinition(
-                name=names.schedule,
-                job=materialize,
-                cron_schedule=job.cron_schedule,
-                execution_timezone=job.timezone,
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-                tags={TRIGGER_TAG: Trigger.SCHEDULE.value},
-            )
-        ]
+    schedules = [] if job.cron_schedule is None else [_schedule(job, names, materialize)]
     return dg.Definitions(assets=[asset], jobs=[materialize], schedules=schedules)
+
+
+def _schedule(job: Job, names: SyncNames, materialize: Any) -> dg.ScheduleDefinition:
+    """Return the schedule; of a job with partitions it asks for a run of each, of those of a time for the newest."""
+    partitions = partitions_of(job)
+    tags = {TRIGGER_TAG: Trigger.SCHEDULE.value}
+
+    def runs(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        if partitions is None:
+            yield dg.RunRequest(tags=tags)
+            return
+        due_at = context.scheduled_execution_time
+        if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+            keys = partitions.get_partition_keys(current_time=due_at)[-1:]
+        else:
+            keys = partitions.get_partition_keys(dynamic_partitions_store=context.instance)
+        yield from (dg.RunRequest(run_key=f"{due_at}:{key}", partition_key=key, tags=tags) for key in keys)
+
+    return dg.ScheduleDefinition(
+        name=names.schedule,
+        job=materialize,
+        cron_schedule=job.cron_schedule,
+        execution_timezone=job.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        execution_fn=runs,
+    )
+
+
+def partitions_of(job: Job) -> dg.PartitionsDefinition | None:
+    """Return the partitions of a job's asset, if it has some.
+
+    Raises:
+        ConfigurationError: what the job gives for them is something else, or nothing where its fetch wants a key.
+    """
+    partitions = job.partitions_def
+    if partitions is None and job.is_partitioned:
+        raise ConfigurationError(f"job {job.name!r}: the fetch has a parameter partition; give partitions_def= too")
+    if partitions is not None and not isinstance(partitions, dg.PartitionsDefinition):
+        raise ConfigurationError(
+            f"job {job.name!r}: partitions_def is {type(partitions).__name__}; give one of Dagster's, such as "
+            "dagster.StaticPartitionsDefinition(['de', 'fr'])"
+        )
+    return partitions
 
 
 def describe(job: Job) -> str | None:
@@ -88,5 +128,5 @@ def code_version(job: Job) -> str | None:
     code = job.fetch_external if isinstance(job, TableSync) else type(job)
     try:
         return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()[:12]
-    except (OSError, TypeError):
+    except (OSError, TypeError, TokenError):
         return None

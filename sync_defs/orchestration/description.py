@@ -48,6 +48,7 @@ def _policies(job: Job, checks: Sequence[str]) -> list[tuple[str, str]]:
     told = {
         "schedule": f"{schedule} ({job.timezone})" if schedule else "none",
         "fetch": "what changed since the cursor" if job.is_incremental else "everything",
+        **({"partitions": str(job.partitions_def)} if job.is_partitioned else {}),
         "on_missing": f"{policy.action}: {policy.column} = {policy.value}" if policy.column else str(policy.action),
         "deletes": guard,
         "rejected": f"the run stops above {job.max_rejected_fraction:.0%} of at least 20 records",

@@ -62,7 +62,7 @@ def run_checks(job: Job) -> list[str]:
         OUTCOMES_CHECK: job.checks.outcomes,
         CHECK_NAME: job.checks.rejected is not None,
         WITHHELD_CHECK: job.checks.withheld and job.missing_policy.action is not MissingAction.KEEP,
-        FETCHED_CHECK: job.checks.fetched is not None and not job.is_incremental,
+        FETCHED_CHECK: job.checks.fetched is not None and not job.is_incremental and not job.is_partitioned,
     }
     return [name for name, is_wanted in wanted.items() if is_wanted]
 

@@ -42,6 +42,7 @@ def results_metadata(results: SyncResults, asset: dg.AssetKey) -> Metadata:
         **_optional(results, ("withheld_reason", "cursor_before", "cursor_after")),
         **({f"{PREFIX}not_in_source": absent_table(results)} if results.not_in_source else {}),
         f"{PREFIX}fetch": _extent(results),
+        **_optional(results, ("partition",)),
         f"{PREFIX}trigger": results.trigger.value,
         f"{PREFIX}run_id": results.run_id,
         **({f"{PREFIX}changes": changes_table(results)} if results.samples else {}),
@@ -163,7 +164,7 @@ def _optional(results: SyncResults, names: Sequence[str]) -> Mapping[str, str]:
 
 def _extent(results: SyncResults) -> str:
     if results.full:
-        return "everything"
+        return "everything" if results.partition is None else f"everything of partition {results.partition}"
     return "chosen external ids" if results.cursor_before is None else "what changed since the cursor"
 
 

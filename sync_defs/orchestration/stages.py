@@ -52,6 +52,7 @@ def fetch_op(job: Job, names: SyncNames) -> dg.OpDefinition:
                 trigger=_trigger(context.run.tags),
                 wait_s=LEASE_WAIT_S,
                 holder=f"Dagster run {context.run_id}",
+                partition=context.partition_key if context.has_partition_key else None,
             )
             resources = {name: getattr(context.resources, name) for name in job.resource_names}
             with _ready_store(context) as store:
@@ -118,10 +119,11 @@ def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
                 )
                 verdicts = [] if results.dry_run else list(run_verdicts(job, store.database, results))
         getattr(context.resources, HANDOFF_KEY).forget(context.run_id, names.graph)
+        told = results_metadata(results, names.asset)
         if results.dry_run:
-            context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results, names.asset)))
+            context.log_event(dg.AssetObservation(names.asset, partition=results.partition, metadata=told))
             return
-        yield dg.Output(None, "result", metadata=results_metadata(results, names.asset))
+        yield dg.Output(None, "result", metadata=told)
         for verdict in verdicts:
             yield verdict.result(names.asset)
 
@@ -130,7 +132,7 @@ def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
 
 def _expected(job: Job, database: Database, request: RunRequest) -> int | None:
     """Return how many records the last full fetch brought, where this one is to bring all of them too."""
-    if request.external_ids or (job.is_incremental and not request.full):
+    if request.external_ids or request.partition is not None or (job.is_incremental and not request.full):
         return len(request.external_ids) or None
     newest = last_syncs(database, job.name, limit=1, is_full=True)
     return newest[0].fetched if newest else None

@@ -75,7 +75,8 @@ class CallbackWriter(Writer):
         if not self._is_complete or self._job.missing_policy.action is MissingAction.KEEP:
             return
         rows = 0
-        for ids in in_chunks(self._job.local_external_ids(self._session)):
+        of_partition = {} if self._run.partition is None else {"partition": self._run.partition}
+        for ids in in_chunks(self._job.local_external_ids(self._session, **of_partition)):
             rows += len(ids)
             if not self._handle.is_sifted or self._handle.missing:
                 absent = self._absent(ids)
@@ -143,7 +144,7 @@ class CallbackWriter(Writer):
                 of_kept=self._version_of_text,
             ),
             database=self._database,
-            is_complete=self._is_complete,
+            is_complete=self._is_complete and self._run.partition is None,
         )
         if self._keeps_state:
             from sync_defs.store.known_callbacks import remember

@@ -146,7 +146,7 @@ class TableWriter(Writer):
             self._run,
             versions,
             database=self._database,
-            is_complete=self._is_complete,
+            is_complete=self._is_complete and self._run.partition is None,
         )
 
     def _remember(self, shift: int | None) -> None:

@@ -162,8 +162,10 @@ def test_no_password_is_in_what_dagster_keeps_of_the_definitions(repository):
 
 def test_loading_opens_nothing_and_leaves_the_heavy_packages_out(tmp_path):
     code = (
-        "import sys, sync_defs.definitions; "
-        "print(sorted({'alembic', 'numpy', 'pandas', 'psycopg', 'uvicorn'} & set(sys.modules)))"
+        "import sys; opened = set(); "
+        "sys.addaudithook(lambda event, _: event in ('socket.connect', 'sqlite3.connect') and opened.add(event)); "
+        "import sync_defs.definitions; "
+        "print(sorted({'alembic', 'numpy', 'pandas', 'psycopg', 'uvicorn'} & set(sys.modules)), sorted(opened))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -173,7 +175,7 @@ def test_loading_opens_nothing_and_leaves_the_heavy_packages_out(tmp_path):
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "SYNC_DATABASE_URL": "sqlite:///made_by_nobody.db"},
     )
-    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("[]\n", "", [])
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("[] []\n", "", [])
 
 
 def test_an_absent_resource_is_named():
@@ -248,3 +250,30 @@ def test_a_job_without_schedule_or_webhook_has_neither(shop):
     assert not {"stock_inbox", "check_inboxes"} & set(repository.job_names)
     checks = sorted(key.name for key in defs.resolve_asset_graph().asset_check_keys)
     assert checks == ["no_rejected_records", "no_withheld_deletes", "outcomes_add_up"]
+
+
+def test_the_work_of_loading_grows_with_the_number_of_jobs_and_no_faster():
+    """Calls of functions are counted, ours and Dagster's, until a code location has all it shows."""
+
+    def calls(count):
+        jobs = {
+            f"job_{number}": TableSync(
+                lambda: None, name=f"job_{number}", target=stock, key="sku", fields={"quantity": "qty"}, every="1h"
+            )
+            for number in range(count)
+        }
+        seen = [0]
+
+        def on_event(_frame, event, _argument):
+            seen[0] += event == "call"
+
+        sys.setprofile(on_event)
+        try:
+            build_sync_definitions(jobs, database_url="postgresql://nowhere.invalid/shop").get_repository_def()
+        finally:
+            sys.setprofile(None)
+        return seen[0]
+
+    calls(1)  # fills caches
+    few, some, many = (calls(count) for count in (10, 20, 40))
+    assert many - some < 2.2 * (some - few)
