@@ -2,31 +2,30 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sync_defs import BusyError, ConfigurationError, Database, SyncJob, TableSync, run_sync
 from sync_defs.engine import RunRequest, fetch
 from sync_defs.engine import run_sync as run_engine
 from sync_defs.store import SqlStore
 
-offers = sa.Table(
-    "offers",
-    sa.MetaData(),
-    sa.Column("sku", sa.String(40), primary_key=True),
-    sa.Column("shop", sa.String(20), nullable=False),
-    sa.Column("price", sa.Integer),
-)
 
-
-class Offer(DeclarativeBase):
+class Base(DeclarativeBase):
     pass
 
 
-class Row(Offer):
-    __table__ = offers
+class Row(Base):
+    __tablename__ = "offers"
+    sku: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
+    shop: Mapped[str] = mapped_column(sa.String(20))
+    price: Mapped[int | None]
+
+
+offers = cast("sa.Table", Row.__table__)
 
 
 class OfferJob(SyncJob[dict, Row]):
