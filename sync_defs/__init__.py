@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from sync_defs.fields import Cursor, Deletion, Field
     from sync_defs.job import Job, SyncJob, TableSync, table_sync
+    from sync_defs.orchestration.component import SyncJobComponent
     from sync_defs.policies import Retries, Webhook, mark
     from sync_defs.results import Action, ItemError, ItemResult, Outcome, RunStatus, SyncResults, Trigger
     from sync_defs.runner import plan_sync, run_sync, sync_single_item
@@ -32,6 +33,7 @@ _HOMES = {
     "errors": ("BusyError", "ConfigurationError", "FetchError", "MessageError", "RecordError", "SyncError"),
     "fields": ("Cursor", "Deletion", "Field"),
     "job": ("Job", "SyncJob", "TableSync", "table_sync"),
+    "orchestration.component": ("SyncJobComponent",),
     "policies": ("Retries", "Webhook", "mark"),
     "results": ("Action", "ItemError", "ItemResult", "Outcome", "RunStatus", "SyncResults", "Trigger"),
     "runner": ("plan_sync", "run_sync", "sync_single_item"),
@@ -62,6 +64,7 @@ __all__ = [
     "RunStatus",
     "SyncError",
     "SyncJob",
+    "SyncJobComponent",
     "SyncResults",
     "TableSync",
     "Trigger",
@@ -72,6 +75,10 @@ __all__ = [
     "sync_single_item",
     "table_sync",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:

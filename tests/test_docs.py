@@ -20,6 +20,8 @@ import pytest
 import uvicorn
 
 from sync_defs import Checks, Database, Retries
+from sync_defs.declared import SyncJobAttributes
+from sync_defs.declared.attributes import RestAttributes
 from sync_defs.fields import Field
 from sync_defs.inbox import Inbox
 from sync_defs.job import Job, SyncJob, table_sync
@@ -176,6 +178,12 @@ def test_every_key_of_a_run_is_in_the_reference():
         name="stock", run_id="r", started_at=now, completed_at=now, errors=[error], samples=[sample], **facts
     )
     assert set(results_metadata(results, dg.AssetKey("stock"))) <= named(rows_of(text_of("docs/dagster.md")))
+
+
+def test_every_attribute_in_yaml_is_in_the_reference():
+    text = text_of("docs/dagster.md").partition("## Jobs in YAML")[2]
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert {*SyncJobAttributes.model_fields, *RestAttributes.model_fields} <= named([plain])
 
 
 def test_every_check_is_in_the_reference():

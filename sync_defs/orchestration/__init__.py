@@ -5,7 +5,7 @@ Dagster holds no truth here: it starts runs, shows them, and rings the bell for 
 `description` (of jobs), `ticks` (of schedules), `verdicts` and `job_checks`, `telling` (of messages), `ghosts` (runs
 without a process), `stages` (the three ops), `asset`, `translator`, `inbox_job`, `bell_cursor` and `doorbell` (the
 sensors), `run_ends`, `watch_cursor`, `pools` and `watch` (of all jobs, once a minute), `operator_jobs`, `prune_job`,
-`build` (all of it together).
+`build` (all of it together), `component` (of `dg`).
 """
 
 from sync_defs.orchestration.build import build_sync_definitions

@@ -34,8 +34,11 @@ from sync_defs.policies import Delivery
 from sync_defs.store import Database
 
 Sensors = Literal["auto", "each", "shared"]
+MAX_SYNC_S: Final = 6 * 3600
 SHARED_ABOVE: Final = 4
 """Each sensor takes a thread for most of the time, and `dagster.yaml` gives four: more jobs would wait in turn."""
+
+_KINDS: Final = {"postgresql": "postgres"}
 
 
 def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by name
@@ -43,7 +46,7 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     *,
     database_url: str,
     resources: Mapping[str, Any] | None = None,
-    max_runtime_s: int = 6 * 3600,
+    max_runtime_s: int = MAX_SYNC_S,
     history_days: int = 90,
     executor: dg.ExecutorDefinition = dg.in_process_executor,
     sensors: Sensors = "auto",
@@ -79,31 +82,60 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     """
     given = dict(resources or {})
     _check(jobs, given)
-    with Database(database_url) as database:
-        kind, label = database.dialect.name, database.label
-    translated = _translate(jobs, translator or SyncTranslator(), kind=_KINDS.get(kind, kind))
+    translated = _translate(jobs, translator or SyncTranslator(), kind=target_kind(database_url))
     names = Names(found for _, found in translated.values())
     parts = [
-        asset_definitions(jobs[name], spec, found, max_runtime_s=max_runtime_s)
+        job_definitions(jobs[name], spec, found, max_runtime_s=max_runtime_s)
         for name, (spec, found) in translated.items()
     ]
-    standing = [standing_check(job, names.of(job.name)) for job in jobs.values()]
-    parts.append(dg.Definitions(asset_checks=[check for check in standing if check is not None]))
     listening = [job for job in jobs.values() if job.webhook is not None]
     if listening:
-        ghosts = Ghosts(jobs.values(), names)
-        parts.append(inbox_definitions(listening, names, ghosts=ghosts, database_url=database_url, sensors=sensors))
-    if jobs:
-        parts.append(dg.Definitions(sensors=[watch_sensor(list(jobs.values()), alerting or Alerting(), names)]))
-    parts.append(operator_definitions(jobs, names, listening=listening))
-    parts.append(prune_definitions(jobs, history_days=history_days))
+        parts.append(inbox_definitions(listening, names, database_url=database_url, sensors=sensors))
+    shared = shared_definitions(
+        jobs, names, database_url=database_url, history_days=history_days, alerting=alerting, executor=executor
+    )
+    return dg.Definitions.merge(*parts, shared, dg.Definitions(resources=given))
+
+
+def job_definitions(
+    job: Job, spec: dg.AssetSpec, names: SyncNames, *, max_runtime_s: int = MAX_SYNC_S
+) -> dg.Definitions:
+    """Return a job's asset with all its checks, the Dagster job that materializes it, and its schedule."""
+    standing = standing_check(job, names)
+    checks = dg.Definitions(asset_checks=[] if standing is None else [standing])
+    return dg.Definitions.merge(asset_definitions(job, spec, names, max_runtime_s=max_runtime_s), checks)
+
+
+def shared_definitions(
+    jobs: Mapping[str, Job],
+    names: Names,
+    *,
+    database_url: str,
+    history_days: int = 90,
+    alerting: Alerting | None = None,
+    executor: dg.ExecutorDefinition = dg.in_process_executor,
+) -> dg.Definitions:
+    """Return what all jobs of a deployment share: watch, jobs of operators, pruning, the database and the executor."""
+    listening = [job for job in jobs.values() if job.webhook is not None]
+    watch = [watch_sensor(list(jobs.values()), alerting or Alerting(), names)] if jobs else []
+    with Database(database_url) as database:
+        label = database.label
     return dg.Definitions.merge(
-        *parts,
+        operator_definitions(jobs, names, listening=listening),
+        prune_definitions(jobs, history_days=history_days),
         dg.Definitions(
-            resources={DATABASE_KEY: database_resource(database_url, label), HANDOFF_KEY: handoff_io_manager, **given},
+            sensors=watch,
+            resources={DATABASE_KEY: database_resource(database_url, label), HANDOFF_KEY: handoff_io_manager},
             executor=executor,
         ),
     )
+
+
+def target_kind(database_url: str) -> str:
+    """Return the kind of a database, by the name under which Dagster has an icon."""
+    with Database(database_url) as database:
+        kind = database.dialect.name
+    return _KINDS.get(kind, kind)
 
 
 def _translate(
@@ -122,9 +154,7 @@ def _translate(
     return translated
 
 
-def inbox_definitions(
-    jobs: Sequence[Job], names: Names, *, ghosts: Ghosts, database_url: str, sensors: Sensors
-) -> dg.Definitions:
+def inbox_definitions(jobs: Sequence[Job], names: Names, *, database_url: str, sensors: Sensors) -> dg.Definitions:
     """Return the inbox jobs, and the sensors or the one sensor that starts them."""
     if sensors not in get_args(Sensors):
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
@@ -137,7 +167,7 @@ def inbox_definitions(
         jobs,
         names=names,
         is_shared=sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE),
-        ghosts=ghosts,
+        ghosts=Ghosts(jobs, names),
         worker=InlineWorker(inline, database_url=database_url) if inline else None,
     )
     return dg.Definitions(jobs=inbox_jobs, sensors=bells)
@@ -158,10 +188,6 @@ def operator_definitions(jobs: Mapping[str, Job], names: Names, *, listening: Se
         tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S)},
     )
     return dg.Definitions(jobs=[*operator_jobs(jobs), *([check_all] if checks else [])])
-
-
-_KINDS = {"postgresql": "postgres"}
-"""Names under which Dagster has an icon."""
 
 
 def database_resource(url: str, label: str) -> dg.ResourceDefinition:

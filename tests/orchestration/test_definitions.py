@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 # People's links, alerts and launch scripts name these: a change here is a change for them.
 EXPECTED = {
-    "assets": ["erp_customers", "erp_inventory"],
+    "assets": ["erp_customers", "erp_inventory", "erp_prices"],
     "checks": [
         "erp_customers:fetched_as_many_as_usual",
         "erp_customers:inbox_has_no_dead_messages",
@@ -34,6 +34,9 @@ EXPECTED = {
         "erp_inventory:no_withheld_deletes",
         "erp_inventory:outcomes_add_up",
         "erp_inventory:synced_on_time",
+        "erp_prices:no_rejected_records",
+        "erp_prices:outcomes_add_up",
+        "erp_prices:synced_on_time",
     ],
     "jobs": [
         "check_inboxes",
@@ -45,10 +48,12 @@ EXPECTED = {
         "prune_bookkeeping",
         "sync_erp_customers",
         "sync_erp_inventory",
+        "sync_erp_prices",
     ],
     "schedules": {
         "erp_customers_schedule": ("30 3 * * *", "Europe/Berlin", "RUNNING"),
         "erp_inventory_schedule": ("0 * * * *", "UTC", "RUNNING"),
+        "erp_prices_schedule": ("0 0 * * *", "Europe/Berlin", "RUNNING"),
         "prune_bookkeeping_daily": ("17 2 * * *", "UTC", "RUNNING"),
     },
     "sensors": {
