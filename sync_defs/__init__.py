@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sync_defs.checks import Checks
     from sync_defs.engine.observer import Observer
     from sync_defs.errors import (
         BusyError,
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
     )
     from sync_defs.fields import Cursor, Deletion, Field
     from sync_defs.job import Job, SyncJob, TableSync, table_sync
-    from sync_defs.policies import Webhook, mark
+    from sync_defs.orchestration.component import SyncJobComponent
+    from sync_defs.policies import Retries, Webhook, mark
     from sync_defs.results import Action, ItemError, ItemResult, Outcome, RunStatus, SyncResults, Trigger
     from sync_defs.runner import plan_sync, run_sync, sync_single_item
     from sync_defs.store.change_set import ChangeSet
     from sync_defs.store.database import Database
 
 _HOMES = {
+    "checks": ("Checks",),
     "engine.observer": ("Observer",),
     "errors": ("BusyError", "ConfigurationError", "FetchError", "MessageError", "RecordError", "SyncError"),
     "fields": ("Cursor", "Deletion", "Field"),
     "job": ("Job", "SyncJob", "TableSync", "table_sync"),
-    "policies": ("Webhook", "mark"),
+    "orchestration.component": ("SyncJobComponent",),
+    "policies": ("Retries", "Webhook", "mark"),
     "results": ("Action", "ItemError", "ItemResult", "Outcome", "RunStatus", "SyncResults", "Trigger"),
     "runner": ("plan_sync", "run_sync", "sync_single_item"),
     "store.change_set": ("ChangeSet",),
@@ -42,6 +46,7 @@ __all__ = [
     "Action",
     "BusyError",
     "ChangeSet",
+    "Checks",
     "ConfigurationError",
     "Cursor",
     "Database",
@@ -55,9 +60,11 @@ __all__ = [
     "Observer",
     "Outcome",
     "RecordError",
+    "Retries",
     "RunStatus",
     "SyncError",
     "SyncJob",
+    "SyncJobComponent",
     "SyncResults",
     "TableSync",
     "Trigger",
@@ -68,6 +75,10 @@ __all__ = [
     "sync_single_item",
     "table_sync",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:

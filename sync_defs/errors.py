@@ -8,8 +8,11 @@ SyncError
 ├── FetchError              the source failed; retry later
 ├── RecordError             one record cannot be kept; the sync goes on without it
 ├── MessageError            one webhook message cannot be used
+├── TooManyRejectsError     most records are bad, so the fault is not theirs; look at source and job
+├── DatabaseTroubleError    the database has trouble that passes; retry
 ├── BusyError               another run of the job is under way; wait
 ├── LeaseLostError          this run was taken over; stop it
+├── AlertError              a notice was not delivered; it is tried again
 └── OutcomeError            outcomes do not add up; a defect of ours, report it
 ```
 
@@ -70,16 +73,44 @@ class DatabaseNotReadyError(ConfigurationError):
 
     default_code = "database_not_ready"
 
+    def __init__(self, message: str, *, code: str | None = None, is_passing: bool = False) -> None:
+        """Keep whether it may be ready by itself later: a server that starts, or cannot be reached."""
+        super().__init__(message, code=code)
+        self.is_passing = is_passing
+
 
 class FetchError(SyncError):
     """The source failed or answered nonsense; nothing was deleted, retry later."""
 
     default_code = "fetch_failed"
+    lasting_codes: ClassVar[frozenset[str]] = frozenset(
+        {
+            "bad_content_type",
+            "bad_fetch_result",
+            "bad_json",
+            "bad_page",
+            "not_authorized",
+            "not_in_source",
+            "pagination_loop",
+            "redirect_refused",
+            "response_too_large",
+            "too_many_pages",
+        }
+    )
+    """What another attempt would not cure."""
 
-    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
-        """Keep how long the source asked to wait, in seconds, if it said so."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+        is_passing: bool | None = None,
+    ) -> None:
+        """Keep how long the source asked to wait, in seconds, and whether another attempt may cure it, if known."""
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+        self.is_passing = self.code not in self.lasting_codes if is_passing is None else is_passing
 
 
 class RecordError(SyncError):
@@ -106,6 +137,28 @@ class MessageError(SyncError):
     default_code = "bad_payload"
 
 
+class TooManyRejectsError(SyncError):
+    """More records were rejected than the job's `max_rejected_fraction` allows; the run has stopped."""
+
+    default_code = "too_many_rejects"
+
+    def __init__(self, job_name: str, rejected: int, judged: int, limit: float) -> None:
+        """Say how many of how many."""
+        super().__init__(
+            f"job {job_name!r}: {rejected:,} of the first {judged:,} records were rejected, over "
+            f"max_rejected_fraction={limit:g}; look at the source and the job's fields"
+        )
+        self.job_name = job_name
+        self.rejected = rejected
+        self.judged = judged
+
+
+class DatabaseTroubleError(SyncError):
+    """The database has trouble that passes by itself: a deadlock, a lock held for long, a lost connection."""
+
+    default_code = "database_trouble"
+
+
 class BusyError(SyncError):
     """Another run of the same job holds its lease."""
 
@@ -126,6 +179,12 @@ class LeaseLostError(SyncError):
     """The run lost its lease, so that it may not write any more."""
 
     default_code = "lease_lost"
+
+
+class AlertError(SyncError):
+    """A notice was not delivered; the next look of the watch tries again."""
+
+    default_code = "alert_not_delivered"
 
 
 class OutcomeError(SyncError):

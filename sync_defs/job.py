@@ -8,17 +8,16 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeGuard, TypeVar, Unpack, cast
 
 from sync_defs.errors import ConfigurationError, MessageError
 from sync_defs.fields import Deletion, Field, read_converted
-from sync_defs.options import callable_problem, mapping_problem, options_problem
-from sync_defs.policies import JobOptions, MissingAction, OnMissing, Webhook, every_to_cron
+from sync_defs.options import Options, callable_problem, options_problem, read_mapping
+from sync_defs.policies import JobOptions, MissingAction
 from sync_defs.results import SyncResults
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.orm import DeclarativeBase, Session
 
 R = TypeVar("R")
@@ -27,49 +26,18 @@ L = TypeVar("L")
 """A row, its counterpart in the target."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_RESERVED = frozenset({"self", "cursor", "external_ids"})
+_RESERVED = frozenset({"self", "cursor", "external_ids", "partition"})
 
 
-class Job(ABC):
-    """What the engine needs of a job, whichever way it was written."""
-
-    name: str
-    """`[a-z][a-z0-9_]{0,62}`; names the asset, the schedule, the sensor and the webhook route."""
-    description: str = ""
-    every: str | timedelta | None = None
-    """Interval of the schedule: `15m`, `1h`, `6h`, `1d`; must divide an hour or a day. Not together with `cron`."""
-    cron: str | None = None
-    """Schedule as a cron expression."""
-    timezone: str = "UTC"
-    """Zone in which the schedule is read."""
-    on_missing: str | OnMissing = "keep"
-    """`keep`, `delete` or `mark(...)`."""
-    max_delete_rows: int = 10
-    """Missing rows above this number **and** above `max_delete_fraction` are withheld."""
-    max_delete_fraction: float = 0.10
-    """Fraction of the target's rows, 0 to 1."""
-    sample_size: int = 20
-    """Changed rows shown old → new in results and metadata; 0 for none."""
-    history: bool = True
-    """Write each change to `sync_changes`."""
-    verify: int | None = None
-    """Compare every record with its row in every so-manieth run, 1 for each, 0 for none; None: as soon as the target
-    is not what the last run left, where the database can tell by a checksum, and in every 24th run elsewhere."""
-    webhook: Webhook | None = Webhook()
-    """How messages are verified; None: the job takes no webhooks."""
-    refetch: bool = False
-    """A message only names an item: the source is asked for it by `fetch_items`, and the rest of the message is not
-    used. One that says delete is believed once the source has the item no longer."""
-    delivery: str = "run"
-    """Where messages are applied: `run`, in a Dagster run, or `inline`, by the sensor at once."""
-    group: str | None = None
-    """Asset group in Dagster."""
+class Job(Options, ABC):
+    """What the engine needs of a job, whichever way it was written; its options are those of `Options`."""
 
     @abstractmethod
     def fetch_external(self, *args: Any, **kwargs: Any) -> Any:
         """Return or yield records, or pages of records.
 
-        Parameters are passed by name: `cursor` is the `Cursor`, any other name is a resource. May be called again
+        Parameters are passed by name: `cursor` is the `Cursor`, `partition` the key of the partition that the run is
+        of, any other name is a resource. May be called again
         for a retry. Raise `FetchError` (or anything) when the source fails: the run fails, nothing is deleted.
         """
 
@@ -123,16 +91,19 @@ class Job(ABC):
         raise NotImplementedError
 
     @property
-    def missing_policy(self) -> OnMissing:
-        """Return `on_missing` as a policy object."""
-        if isinstance(self.on_missing, OnMissing):
-            return self.on_missing
-        return OnMissing(action=MissingAction(self.on_missing))
-
-    @property
     def is_incremental(self) -> bool:
         """Tell whether the fetch goes on from a cursor."""
         return "cursor" in parameters(self.fetch_external)
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Tell whether each run is of one partition, whose rows alone can be missing."""
+        return "partition" in parameters(self.fetch_external)
+
+    @property
+    def tells_partitions(self) -> bool:
+        """Tell whether the rows of a partition can be told from the others."""
+        return False
 
     @property
     def resource_names(self) -> frozenset[str]:
@@ -149,13 +120,6 @@ class Job(ABC):
     def items_function(self) -> Callable[..., Any]:
         """Return the callable behind `fetch_items`, whose parameters name resources."""
         return self.fetch_items
-
-    @property
-    def cron_schedule(self) -> str | None:
-        """Return the schedule as a cron expression, or None for a job that is only started by hand or message."""
-        if self.cron is not None:
-            return self.cron
-        return None if self.every is None else every_to_cron(self.every)
 
     def validate(self) -> None:
         """Check what can be checked without a database.
@@ -174,7 +138,18 @@ class Job(ABC):
         problem = options_problem({name: getattr(self, name) for name in JobOptions.__annotations__})
         if problem is None and self.refetch and not self.has_fetch_items:
             return "refetch=True needs fetch_items, which asks the source for chosen ids"
-        return problem
+        return problem or self._partition_problem()
+
+    def _partition_problem(self) -> str | None:
+        if not self.is_partitioned:
+            return None if self.partitions_def is None else "partitions_def= needs a fetch with a parameter partition"
+        if self.is_incremental:
+            return "a fetch has a parameter cursor or partition, not both: where a fetch goes on is kept for the job"
+        if self.missing_policy.action is not MissingAction.KEEP and not self.tells_partitions:
+            return f"on_missing needs to know which rows are a partition's: {self._partition_hint}"
+        return None
+
+    _partition_hint = "give in_partition="
 
 
 class SyncJob(Job, Generic[R, L]):
@@ -256,6 +231,13 @@ class SyncJob(Job, Generic[R, L]):
         """Return the version that a row holds; None: no guard."""
         return None
 
+    _partition_hint = "give local_external_ids() a parameter partition"
+
+    @property
+    def tells_partitions(self) -> bool:
+        """Tell whether `local_external_ids` takes a partition."""
+        return "partition" in parameters(self.local_external_ids)
+
     @property
     def lists_rows(self) -> bool:
         """Tell whether the subclass has `local_external_ids`."""
@@ -291,10 +273,12 @@ class TableSync(Job):
         version: str | None = None,
         should_skip: Callable[[Any], bool] | None = None,
         fetch_items: Callable[..., Any] | None = None,
+        in_partition: "Callable[[Table, str], ColumnElement[bool]] | None" = None,
         create_table: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
         """See `table_sync`."""
+        self.in_partition = in_partition
         self._fetch = fetch
         self._should_skip = should_skip
         self._fetch_items = fetch_items
@@ -305,7 +289,7 @@ class TableSync(Job):
             if option not in JobOptions.__annotations__:
                 raise ConfigurationError(f"job {name!r}: there is no option {option!r}")
             setattr(self, option, value)
-        self.key, self.fields, self.version = _mapping(name, key, fields, version)
+        self.key, self.fields, self.version = read_mapping(name, key, fields, version)
         self.validate()
         self._check_columns()
 
@@ -349,6 +333,11 @@ class TableSync(Job):
         return self.items_function(external_ids=external_ids, **resources)
 
     @property
+    def tells_partitions(self) -> bool:
+        """Tell whether the job was given `in_partition`."""
+        return self.in_partition is not None
+
+    @property
     def key_column(self) -> str:
         """Return the name of the target's key column."""
         return next(iter(self.key))
@@ -358,6 +347,7 @@ class TableSync(Job):
             super()._problem()
             or callable_problem("should_skip", self._should_skip)
             or callable_problem("fetch_items", self._fetch_items)
+            or callable_problem("in_partition", self.in_partition)
         )
 
     def _check_columns(self) -> None:
@@ -392,6 +382,7 @@ def table_sync(
     name: str | None = None,
     should_skip: Callable[[Any], bool] | None = None,
     fetch_items: Callable[..., Any] | None = None,
+    in_partition: "Callable[[Table, str], ColumnElement[bool]] | None" = None,
     create_table: bool = False,
     **options: Unpack[JobOptions],
 ) -> Callable[[Callable[..., Any]], TableSync]:
@@ -407,6 +398,8 @@ def table_sync(
         name: the job's name; default: the function's.
         should_skip: tells whether a record is left alone.
         fetch_items: asks the source for chosen ids; called with `external_ids` and resources by name.
+        in_partition: given the table and a partition's key, returns the SQL condition for its rows, such as
+            `lambda table, key: table.c.shop == key`; needed for `on_missing` other than keep.
         create_table: create the target on the first run if it does not exist.
         **options: see `JobOptions`.
 
@@ -427,6 +420,7 @@ def table_sync(
             version=version,
             should_skip=should_skip,
             fetch_items=fetch_items,
+            in_partition=in_partition,
             create_table=create_table,
             **given,
         )
@@ -443,35 +437,6 @@ def parameters(function: Callable[..., Any]) -> list[str]:
     """Return the names of a fetch function's parameters, which name what is passed in."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [name for name, p in inspect.signature(function).parameters.items() if p.kind not in kinds]
-
-
-def _mapping(
-    job: str, key: str | Mapping[str, str | Field], fields: Mapping[str, str | Field], version: str | None
-) -> tuple[dict[str, Field], dict[str, Field], str | None]:
-    problem = mapping_problem("key", {key: key} if isinstance(key, str) else key) or mapping_problem("fields", fields)
-    if problem is not None:
-        raise ConfigurationError(f"job {job!r}: {problem}")
-    keys = {key: key} if isinstance(key, str) else dict(key)
-    if len(keys) != 1:
-        raise ConfigurationError(
-            f"job {job!r}: key= names exactly one column; for a compound key, keep the joined parts in one column"
-        )
-    key_fields = {column: _field(column, spec) for column, spec in keys.items()}
-    field_fields = {column: _field(column, spec) for column, spec in fields.items() if column not in key_fields}
-    version_column = None
-    if version is not None:
-        columns = [column for column, field in field_fields.items() if field.source == version]
-        version_column = columns[0] if columns else version
-        field_fields.setdefault(version_column, Field(source=version))
-    return key_fields, field_fields, version_column
-
-
-def _field(column: str, spec: str | Field) -> Field:
-    if isinstance(spec, str):
-        return Field(source=spec)
-    if spec.source is None:
-        return Field(source=column, convert=spec.convert, default=spec.default, mask=spec.mask)
-    return spec
 
 
 def _is_unique(table: "Table", column: str) -> bool:

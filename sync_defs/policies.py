@@ -1,11 +1,13 @@
 """The policies of a job: its schedule, what happens to missing rows, how its webhooks are verified."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, TypedDict
 
+from sync_defs.checks import Checks
 from sync_defs.errors import ConfigurationError
 
 _EVERY = re.compile(r"([1-9]\d{0,3})(m|h|d)")
@@ -82,6 +84,30 @@ class Delivery(StrEnum):
     """In a Dagster run, which a sensor starts: seen as such, and as long as it takes."""
     INLINE = "inline"
     """In a process that the sensor keeps at hand, within some tenths of a second and without a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often an op whose source or database is broken is tried again, and after what wait.
+
+    Raises:
+        ConfigurationError: a number is none.
+    """
+
+    times: int = 3
+    """Attempts after the first; 0 for none."""
+    first_wait_s: float = 10.0
+    """Half of it to all of it, doubled with each attempt; a source's own `Retry-After` takes its place."""
+    longest_wait_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if type(self.times) is not int or self.times < 0:
+            raise ConfigurationError(f"Retries: times is {self.times!r}; give an integer, 0 or more")
+        for name in ("first_wait_s", "longest_wait_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
+                raise ConfigurationError(f"Retries: {name} is {value!r}; give seconds from 0 to 3600")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +199,13 @@ class JobOptions(TypedDict, total=False):
     refetch: bool
     delivery: str
     group: str | None
+    partitions_def: object
+    checks: Checks
+    owners: Sequence[str]
+    tags: Mapping[str, str]
+    source_kind: str | None
+    max_rejected_fraction: float
+    retries: Retries
 
 
 def every_to_cron(every: str | timedelta) -> str:

@@ -92,6 +92,8 @@ class SyncResults:
     """Nothing was written; the counts say what a real run would have done."""
     full: bool = True
     """The fetch was of everything, not since a cursor nor of chosen ids."""
+    partition: str | None = None
+    """The partition that the run was of; `full` and the missing rows are about that alone."""
     fetched: int = 0
     created: int = 0
     updated: int = 0

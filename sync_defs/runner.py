@@ -36,6 +36,8 @@ def run_sync(
     dry_run: bool = False,
     full: bool = False,
     external_ids: Sequence[str] = (),
+    since: str | None = None,
+    partition: str | None = None,
     allow_deletes: int | None = None,
     wait_s: float = 0.0,
     trigger: Trigger = Trigger.API,
@@ -51,6 +53,8 @@ def run_sync(
         dry_run: take the same path and roll back; the counts are those of a real run.
         full: ignore the cursor and fetch everything.
         external_ids: sync only these; nothing is then missing.
+        since: where the fetch begins, in place of the stored cursor, which this run does not move.
+        partition: the partition to sync, of a job whose fetch has a parameter of that name.
         allow_deletes: ceiling for deletes and marks in this run, in place of the job's guards.
         wait_s: how long to wait for another run of the job, in seconds.
         trigger: what started the run, for the record.
@@ -75,6 +79,8 @@ def run_sync(
         dry_run=dry_run,
         full=full,
         external_ids=_listed(external_ids),
+        since=since,
+        partition=partition,
         allow_deletes=allow_deletes,
         wait_s=wait_s,
         holder=f"process {os.getpid()}",
@@ -90,6 +96,8 @@ def plan_sync(
     resources: Mapping[str, object] | None = None,
     full: bool = False,
     external_ids: Sequence[str] = (),
+    since: str | None = None,
+    partition: str | None = None,
     allow_deletes: int | None = None,
     limit: int = 10_000,
 ) -> ChangeSet:
@@ -101,13 +109,22 @@ def plan_sync(
         resources: as in `run_sync`.
         full: ignore the cursor and fetch everything.
         external_ids: look at these only.
+        since: as in `run_sync`.
+        partition: as in `run_sync`.
         allow_deletes: ceiling for deletes and marks.
         limit: how many changes to list at most; the counts are of all.
 
     Raises:
         SyncError: as `run_sync`.
     """
-    request = RunRequest(dry_run=True, full=full, external_ids=_listed(external_ids), allow_deletes=allow_deletes)
+    request = RunRequest(
+        dry_run=True,
+        full=full,
+        external_ids=_listed(external_ids),
+        since=since,
+        partition=partition,
+        allow_deletes=allow_deletes,
+    )
     with open_database(database) as opened:
         store = SqlStore(opened)
         results = engine.run_sync(job, store, request, resources=resources or {}, plan_limit=limit)

@@ -23,6 +23,15 @@ class Settings(BaseSettings):
     history_days: int = Field(
         default=90, ge=0, le=36_500, description="Days that changes and ended runs are kept; 0 is for ever."
     )
+    alert_slack_url: SecretStr | None = Field(
+        default=None, description="Incoming webhook of Slack, Mattermost or the like, for alerts."
+    )
+    alert_smtp_url: SecretStr | None = Field(
+        default=None, description="Mail server for alerts: smtp://user:password@host:587, or smtps://..."
+    )
+    alert_from: str = Field(default="", description="Sender of alerts by mail.")
+    alert_to: str = Field(default="", description="Recipients of alerts by mail, separated by commas.")
+    dagster_url: str | None = Field(default=None, description="Address of Dagster's pages, for links in alerts.")
     receiver_host: str = Field(default="127.0.0.1", description="Address that the webhook receiver listens on.")
     receiver_port: int = Field(default=8321, description="Port of the webhook receiver.")
     webserver_port: int = Field(default=3000, description="Port of Dagster's webserver under `sync-defs up`.")

@@ -11,19 +11,27 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import uvicorn
 
-from sync_defs import Database
+from sync_defs import Checks, Database, Retries
+from sync_defs.declared import SyncJobAttributes
+from sync_defs.declared.attributes import RestAttributes
 from sync_defs.fields import Field
 from sync_defs.inbox import Inbox
 from sync_defs.job import Job, SyncJob, table_sync
 from sync_defs.jobs import load_jobs
+from sync_defs.orchestration.config import LAUNCHPAD
+from sync_defs.orchestration.job_checks import DESCRIPTIONS as CHECK_DESCRIPTIONS
+from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.policies import JobOptions, Webhook
 from sync_defs.receiver import create_app
+from sync_defs.results import ItemError, SampledChange, SyncResults
 from sync_defs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -152,9 +160,34 @@ def test_every_setting_is_in_the_readme():
 def test_every_option_of_a_job_is_in_the_reference():
     listed = named(rows_of(text_of("docs/jobs.md")))
     table_options = set(table_sync.__kwdefaults__ or {}) | {"target", "key", "fields"}
-    field_options = set(Field.__dataclass_fields__)
-    webhook_options = set(Webhook.__dataclass_fields__)
-    assert set(JobOptions.__annotations__) | table_options | field_options | webhook_options <= listed
+    of_classes = {name for kind in (Field, Webhook, Checks, Retries) for name in kind.__dataclass_fields__}
+    assert set(JobOptions.__annotations__) | table_options | of_classes <= listed
+
+
+def test_every_field_of_the_launchpad_is_in_the_reference():
+    assert set(LAUNCHPAD) <= named(rows_of(text_of("docs/dagster.md")))
+
+
+def test_every_key_of_a_run_is_in_the_reference():
+    now = datetime.now(UTC)
+    facts: dict[str, Any] = {"withheld_reason": "many", "row_count": 1, "not_in_source": 1}
+    facts |= {"partition": "de", "cursor_before": "1", "cursor_after": "2"}
+    error = ItemError(external_id="A", message="bad", timestamp=now)
+    sample = SampledChange(external_id="A", changes={"stock": ("1", "2")})
+    results = SyncResults(
+        name="stock", run_id="r", started_at=now, completed_at=now, errors=[error], samples=[sample], **facts
+    )
+    assert set(results_metadata(results, dg.AssetKey("stock"))) <= named(rows_of(text_of("docs/dagster.md")))
+
+
+def test_every_attribute_in_yaml_is_in_the_reference():
+    text = text_of("docs/dagster.md").partition("## Jobs in YAML")[2]
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert {*SyncJobAttributes.model_fields, *RestAttributes.model_fields} <= named([plain])
+
+
+def test_every_check_is_in_the_reference():
+    assert set(CHECK_DESCRIPTIONS) <= named(rows_of(text_of("docs/dagster.md")))
 
 
 def test_every_method_of_a_job_is_in_the_reference():

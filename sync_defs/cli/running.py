@@ -26,6 +26,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all of it, then roll back.")]
 Full = Annotated[bool, typer.Option("--full", help="Fetch everything, not only what is new.")]
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Sync only this id; may be repeated.")]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="CURSOR", help="Fetch from here on, in place of the stored cursor, which stays."),
+]
+Partition = Annotated[
+    str | None, typer.Option("--partition", metavar="KEY", help="The partition to sync, of a job that has some.")
+]
 AllowDeletes = Annotated[
     int | None,
     typer.Option("--allow-deletes", min=0, metavar="N", help="Delete or mark up to N missing rows."),
@@ -44,6 +51,8 @@ def run(
     dry_run: DryRun = False,
     full: Full = False,
     external_ids: Ids = None,
+    since: Since = None,
+    partition: Partition = None,
     allow_deletes: AllowDeletes = None,
     wait_s: Wait = 0.0,
     fail_on_reject: FailOnReject = False,
@@ -63,6 +72,8 @@ def run(
         dry_run=dry_run,
         full=full,
         external_ids=tuple(external_ids or ()),
+        since=since,
+        partition=partition,
         allow_deletes=allow_deletes,
         wait_s=wait_s,
     )
@@ -123,6 +134,8 @@ def _run(deployment: Deployment, job: Job, request: "RunRequest", watch: Watch) 
             dry_run=request.dry_run,
             full=request.full,
             external_ids=request.external_ids,
+            since=request.since,
+            partition=request.partition,
             allow_deletes=request.allow_deletes,
             wait_s=request.wait_s,
             trigger=request.trigger,

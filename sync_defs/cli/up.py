@@ -104,7 +104,7 @@ def _run(deployment: Deployment, parts: list[Part], children: Children, stop: St
     feed = Feed(deployment)
     launched = launch_first(dagster, never_synced(deployment), known)
     if launched:
-        say(f"first     sync of {' and '.join(launched)}")
+        say(f"first     sync of {', '.join(launched)}")
     for line in _hints(deployment, parts):
         say(line)
     if browser and sys.stdout.isatty() and (sys.platform == "darwin" or os.environ.get("DISPLAY")):

@@ -1,6 +1,7 @@
 """What makes an HTTP answer usable: its status, type, size, redirects and JSON; and the errors if not."""
 
 import json
+import time
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -30,8 +31,9 @@ def status_error(response: httpx.Response, path: str, *, now: float) -> FetchErr
     if status in _DENIED:
         return FetchError(f"GET {path}: answered {status}; check the token", code="not_authorized")
     code = "rate_limited" if status == 429 else "http_status"
-    wait = _retry_after_s(response.headers.get("retry-after"), now)
-    return FetchError(f"GET {path}: answered {status}", code=code, retry_after_s=wait)
+    wait = retry_after_s(response.headers.get("retry-after"), now=now)
+    is_passing = status == 429 or status >= 500
+    return FetchError(f"GET {path}: answered {status}", code=code, retry_after_s=wait, is_passing=is_passing)
 
 
 def is_same_site(here: httpx.URL, there: httpx.URL) -> bool:
@@ -101,10 +103,12 @@ def _port(url: httpx.URL) -> int | None:
     return url.port or _DEFAULT_PORTS.get(url.scheme)
 
 
-def _retry_after_s(value: str | None, now: float) -> float | None:
+def retry_after_s(value: str | None, *, now: float | None = None) -> float | None:
+    """Return the wait that a `Retry-After` asks for, in seconds; `now` is the Unix time, for one that is a date."""
     # RFC 9110, section 10.2.3: seconds, or an HTTP date.
     if value is None:
         return None
+    now = time.time() if now is None else now
     if value.isascii() and value.isdigit():
         return min(_LONGEST_RETRY_AFTER_S, float(value))
     try:

@@ -1,7 +1,7 @@
 """The staged engine: fetch, diff and upsert hand on a reference to a stage, never records.
 
 Reading order: `ports` (what a store must do), `external_id`, `fetch`, `diff`, `upsert`, `items`, `run`, `guards`,
-`observer`, `ending`. Imports the standard library and the root modules only: no SQL, no Dagster.
+`error_rate`, `observer`, `ending`. Imports the standard library and the root modules only: no SQL, no Dagster.
 """
 
 from sync_defs.engine.diff import diff

@@ -26,6 +26,7 @@ def results_of(run: Run, completed_at: datetime, **facts: Any) -> SyncResults:
         trigger=run.trigger,
         dry_run=run.dry_run,
         full=run.is_full,
+        partition=run.partition,
         cursor_before=run.cursor_before,
         started_at=run.started_at,
         completed_at=completed_at,
@@ -36,15 +37,24 @@ def results_of(run: Run, completed_at: datetime, **facts: Any) -> SyncResults:
 
 @contextmanager
 def failing_loudly(
-    job: Job, store: Store, run: Run, observer: Observer, so_far: Callable[[], dict[str, Any]]
+    job: Job,
+    store: Store,
+    run: Run,
+    observer: Observer,
+    so_far: Callable[[], dict[str, Any]],
+    *,
+    is_tried_again: Callable[[BaseException], bool] | None = None,
 ) -> Generator[None]:
     """End the run as failed if the block raises, then raise on; whatever ends it, also an interrupt.
 
-    `so_far` returns the counts so far and, as `kept`, what of the run stays.
+    `so_far` returns the counts so far and, as `kept`, what of the run stays. What `is_tried_again` says yes to leaves
+    the run and its stage as they are.
     """
     try:
         yield
     except BaseException as error:
+        if is_tried_again is not None and is_tried_again(error):
+            raise
         facts = so_far()
         reason = f"{describe(error)}; {facts.pop('kept')}"
         results = results_of(run, store.now(), **facts, status=RunStatus.FAILED, error=reason)

@@ -1,16 +1,18 @@
 """Stage 1, fetch: from the source into the run's stage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
 from sync_defs.engine.chosen import ChosenIds, ask_for, given_ids, named_resources
 from sync_defs.engine.collector import held_back
 from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
+from sync_defs.engine.error_rate import stop_if_most_fail
 from sync_defs.engine.observer import Observer, QuietObserver
 from sync_defs.engine.overlap import overlapped
 from sync_defs.engine.ports import Run, RunRequest, StageHandle, Store
 from sync_defs.engine.records import Page, Stager, pages
+from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Cursor
 from sync_defs.job import Job, parameters
 
@@ -33,12 +35,19 @@ def fetch(
         ConfigurationError: the job, its target or a resource is not as it must be.
         BusyError: another run holds the job.
         FetchError: the source has none of the chosen ids.
+        TooManyRejectsError: most records are rejected.
         Exception: whatever the job's fetch raised.
     """
     observer = QuietObserver(observer)
     job.validate()
     passed = named_resources(job, job.resource_names, resources)
     wanted = given_ids(job, request.external_ids)
+    _check_partition(job, request.partition)
+    if request.since is not None and not job.is_incremental:
+        raise ConfigurationError(
+            f"job {job.name!r} fetches everything each time, so since= is of no use; leave it out, or give its fetch a "
+            "parameter cursor"
+        )
     store.prepare(job)
     chosen = ChosenIds(job, store.shaper(job), wanted)
     run = store.begin_run(job, request)
@@ -51,8 +60,10 @@ def fetch(
             for page in pages(store.kept_rejects(job), store.frame_pages):
                 kept = ((record, None) for records in page for record in records)
                 store.stage(job, run, stager.stage(kept, moves_cursor=False))
+        retried = stager.fetched
         known = store.known_records(job, run, request)
-        fetched = pages(_fetched(job, cursor, wanted, passed), store.frame_pages)
+        given = dict(passed, cursor=cursor, partition=run.partition)
+        fetched = pages(_fetched(job, wanted, passed, given), store.frame_pages)
 
         @held_back()
         def stage(page: Page) -> int:
@@ -63,6 +74,7 @@ def fetch(
 
         wanted_pages = chosen.only(fetched) if wanted else fetched
         for done in overlapped(wanted_pages, stage) if store.takes_threads else map(stage, wanted_pages):
+            stop_if_most_fail(job, rejected=stager.rejected_count - retried, judged=done - retried)
             observer.on_fetched(done)
         chosen.require_some()
         is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
@@ -78,27 +90,33 @@ def fetch(
             has_prints=known.has_prints,
             row_count=known.row_count,
             drift=known.drift,
-            cursor_after=_cursor_after(job, run, cursor, stager, is_chosen=bool(wanted)),
+            cursor_after=None if wanted or request.since is not None else _cursor_after(job, run, cursor, stager),
             allow_deletes=request.allow_deletes,
             not_in_source=chosen.not_in_source,
             ids_not_in_source=chosen.ids_not_in_source,
+            partition=run.partition,
+            retried=retried,
         )
 
 
-def _fetched(job: Job, cursor: Cursor, wanted: list[str], passed: Mapping[str, object]) -> Any:
+def _check_partition(job: Job, partition: object) -> None:
+    if partition is None and job.is_partitioned:
+        raise ConfigurationError(f"job {job.name!r} is synced partition by partition; say which with partition=")
+    if partition is not None and not job.is_partitioned:
+        raise ConfigurationError(f"job {job.name!r} has no partitions: its fetch has no parameter partition")
+    if partition is not None and (not isinstance(partition, str) or not partition):
+        raise ConfigurationError(f"partition is {partition!r}; give the partition's key as text")
+
+
+def _fetched(job: Job, wanted: list[str], passed: Mapping[str, object], given: Mapping[str, object]) -> Any:
     """Return what the source has: of chosen ids by `fetch_items`, where the job has that."""
     if wanted and job.has_fetch_items:
         return ask_for(job, wanted, passed)
-    return _call(job.fetch_external, passed, cursor)
+    return job.fetch_external(**{name: given[name] for name in parameters(job.fetch_external) if name in given})
 
 
-def _call(function: Callable[..., Any], passed: Mapping[str, object], cursor: Cursor) -> Any:
-    arguments = dict(passed, cursor=cursor)
-    return function(**{name: arguments[name] for name in parameters(function) if name in arguments})
-
-
-def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager, *, is_chosen: bool) -> str | None:
-    if not job.is_incremental or is_chosen:
+def _cursor_after(job: Job, run: Run, cursor: Cursor, stager: Stager) -> str | None:
+    if not job.is_incremental:
         return None
     if cursor.advanced_to is not None:
         return cursor.advanced_to
@@ -114,6 +132,6 @@ def _so_far(stager: Stager) -> dict[str, Any]:
     return {
         "kept": NOTHING_WRITTEN,
         "fetched": stager.fetched,
-        "rejected": len(stager.rejected),
+        "rejected": stager.rejected_count,
         "errors": stager.rejected,
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
@@ -25,6 +25,10 @@ class RunRequest:
     """Ignore the cursor and fetch everything."""
     external_ids: tuple[str, ...] = ()
     """Sync only these; nothing is then missing."""
+    since: str | None = None
+    """Where this run's fetch begins, in place of the stored cursor, which stays where it is."""
+    partition: str | None = None
+    """The partition that the run is of, of a job with partitions."""
     allow_deletes: int | None = None
     """Ceiling for this run's deletes or marks, in place of the job's guards."""
     wait_s: float = 0.0
@@ -33,16 +37,27 @@ class RunRequest:
     """Who runs, shown to others that wait."""
 
     def __post_init__(self) -> None:
-        """Refuse a ceiling that is none.
+        """Refuse what is of no use.
 
         Raises:
-            ConfigurationError: `allow_deletes` is no integer of 0 or more.
+            ConfigurationError: `allow_deletes` is no integer of 0 or more, `since` no text, or two exclude each other.
         """
-        if self.allow_deletes is None:
-            return
-        problem = whole_number_problem("allow_deletes", self.allow_deletes, "give 0 or more, or leave it out")
+        problem = self._since_problem()
+        if problem is None and self.allow_deletes is not None:
+            problem = whole_number_problem("allow_deletes", self.allow_deletes, "give 0 or more, or leave it out")
         if problem:
             raise ConfigurationError(problem)
+
+    def _since_problem(self) -> str | None:
+        since = cast("object", self.since)
+        if since is None:
+            return None
+        if not isinstance(since, str):
+            return f"since is {type(since).__name__}; give text, such as the job's cursor has it"
+        if not since.strip():
+            return "since is empty; give where to begin, or leave it out"
+        other = "full" if self.full else "external_ids" if self.external_ids else None
+        return f"since and {other} exclude each other; give one of them" if other else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +74,8 @@ class Run:
     """Newest `sync_changes.id` when the fetch began; later single-item changes are newer than the fetch."""
     cursor_before: str | None
     started_at: datetime
+    partition: str | None = None
+    """The partition that it is of; not stored with it, but handed on."""
     is_item: bool = False
     """A single-item sync, which needs no lease and outranks fetches that began before it."""
     report_after_s: float = 0.0
@@ -97,6 +114,9 @@ class StageHandle:
     """Chosen ids that the source does not have."""
     ids_not_in_source: list[str] = field(default_factory=list[str])
     """The first 1,000 of these."""
+    partition: str | None = None
+    retried: int = 0
+    """Kept rejects that were staged before what the source brought."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types."""
@@ -251,11 +271,18 @@ class Writer(ABC):
         """Sample every kind of change, up to `limit`, in place of the job's own sample of updates."""
 
     @abstractmethod
-    def write(self, progress: Callable[[int], None]) -> None:
-        """Delete or mark, update and insert what differs; narrow a failure to the records that cause it."""
+    def write(self, progress: Callable[[int], None], judge: Callable[[], None] | None = None) -> None:
+        """Delete or mark, update and insert what differs; narrow a failure to the records that cause it.
+
+        `judge` is asked before a part commits, and raises to have it rolled back; `progress` is told afterwards.
+        """
 
     def committed(self) -> dict[str, int]:
         """Return the counts of what is committed already, should the run fail now; the default is nothing."""
+        return {}
+
+    def judged(self) -> Mapping[str, int]:
+        """Return how many records got which outcome so far, by themselves; the default is nothing."""
         return {}
 
     @abstractmethod

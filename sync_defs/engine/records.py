@@ -95,6 +95,7 @@ class Stager:
         self.fetched = 0
         self.unidentified = 0
         """Records without a usable id: which row they are is unknown, so no row can be judged missing."""
+        self.rejected_count = 0
         self.rejected: list[ItemError] = []
         self.newest_version: Any = None
 
@@ -182,6 +183,7 @@ class Stager:
         if external_id is None:
             self.unidentified += 1
         reason, code, field = _reason(error)
+        self.rejected_count += 1
         item = ItemError(external_id=external_id, message=reason, code=code, field=field, timestamp=self._now())
         if len(self.rejected) < PAGE:
             self.rejected.append(item)

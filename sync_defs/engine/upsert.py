@@ -1,17 +1,21 @@
 """Stage 3, upsert: from the stage into the target, with the account of it in the same transaction."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sync_defs.engine.ending import NOTHING_WRITTEN, end, failing_loudly, results_of
+from sync_defs.engine.error_rate import stop_if_most_fail
 from sync_defs.engine.guards import delete_guard
 from sync_defs.engine.observer import Observer, QuietObserver
-from sync_defs.engine.ports import ChangeCounts, StageHandle, Store
+from sync_defs.engine.ports import ChangeCounts, StageHandle, Store, Writer
 from sync_defs.errors import OutcomeError
 from sync_defs.job import Job, is_callback_job
 from sync_defs.results import Outcome, RunStatus, SampledChange, SyncResults
 
 
-def upsert(
+def upsert(  # noqa: PLR0913 - what one step of three is given, by name
     job: Job,
     store: Store,
     handle: StageHandle,
@@ -19,6 +23,7 @@ def upsert(
     samples: list[SampledChange] | None = None,
     plan_limit: int = 0,
     observer: Observer | None = None,
+    is_tried_again: Callable[[BaseException], bool] | None = None,
 ) -> SyncResults:
     """Write what differs and return the run's results.
 
@@ -33,20 +38,22 @@ def upsert(
         samples: the sample that diff returned, shown in the results.
         plan_limit: sample up to so many changes of every kind instead.
         observer: told of the progress.
+        is_tried_again: tells of an error whether the caller repeats the upsert; then the run goes on.
 
     Raises:
+        TooManyRejectsError: the database or the callbacks refuse most records; nothing of a table job was written.
         LeaseLostError: another run took the job over; nothing was written.
         OutcomeError: the outcomes do not add up; nothing of a table job was written.
     """
     observer = QuietObserver(observer)
     kept = "chunks of records that were already committed are kept" if is_callback_job(job) else NOTHING_WRITTEN
     so_far: dict[str, Any] = {"kept": kept, "fetched": handle.fetched}
-    run = store.load_run(handle.run_id)
+    run = replace(store.load_run(handle.run_id), partition=handle.partition)
     if run.results is not None and run.status is RunStatus.SUCCEEDED:
         store.end_run(job, run, run.results)  # the process may have died between the commit and this
         return run.results
     with (
-        failing_loudly(job, store, run, observer, lambda: so_far),
+        failing_loudly(job, store, run, observer, lambda: so_far, is_tried_again=is_tried_again),
         store.holding(job, run),
         store.writing(job, run, handle) as writer,
     ):
@@ -54,10 +61,11 @@ def upsert(
         if plan_limit:
             writer.sample(plan_limit)
         try:
-            writer.write(observer.on_written)
+            writer.write(observer.on_written, partial(_stop_if_most_fail, job, handle, writer))
         finally:
             so_far.update(writer.committed())
         counts = writer.settle()
+        stop_if_most_fail(job, rejected=counts.rejected - handle.retried, judged=handle.fetched - handle.retried)
         counts.unchanged += handle.unchanged
         counts.skipped += handle.skipped
         counts.samples = counts.samples or list(samples or [])
@@ -69,6 +77,12 @@ def upsert(
         writer.finish(results, handle.cursor_after)
     end(job, store, run, results, observer)
     return results
+
+
+def _stop_if_most_fail(job: Job, handle: StageHandle, writer: Writer) -> None:
+    found = writer.judged()
+    rejected, judged = found.get(Outcome.REJECTED, 0), sum(found.values())
+    stop_if_most_fail(job, rejected=rejected - handle.retried, judged=judged - handle.retried)
 
 
 def _facts(handle: StageHandle, counts: ChangeCounts) -> dict[str, Any]:

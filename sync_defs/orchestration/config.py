@@ -7,7 +7,6 @@ import dagster as dg
 
 from sync_defs.engine import RunRequest
 from sync_defs.errors import ConfigurationError
-from sync_defs.results import Trigger
 
 # Fields rather than a `dg.Config`: behind a config mapping, Dagster 1.13 answers what a `dg.Config` refuses (null for a
 # switch, a number below a bound) with HTTP 500 instead of a sentence. `RunRequest` checks the bounds.
@@ -23,6 +22,12 @@ LAUNCHPAD: Final[Mapping[str, dg.Field]] = {
         default_value=[],
         description="Sync only the records with these external ids; empty: all. Nothing is then missing.",
     ),
+    "since": dg.Field(
+        dg.Noneable(str),
+        default_value=None,
+        description="Fetch from here on, in place of the stored cursor, which this run leaves where it is; text in the "
+        "form that the job's cursor has, such as 2026-01-31T00:00:00Z. Not together with full or external_ids.",
+    ),
     "allow_deletes": dg.Field(
         dg.Noneable(int),
         default_value=None,
@@ -33,8 +38,10 @@ LAUNCHPAD: Final[Mapping[str, dg.Field]] = {
 """What to ask of one run; the defaults make the run that the schedule makes."""
 
 
-def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wait_s: float, holder: str) -> RunRequest:
+def request_for(config: Mapping[str, Any], **of_the_run: Any) -> RunRequest:
     """Return the engine's request for a launchpad config that Dagster has checked against `LAUNCHPAD`.
+
+    `of_the_run` are the other fields of the request, which nobody sets by hand.
 
     Raises:
         ConfigurationError: an option has a value of no use, or two options contradict each other.
@@ -42,12 +49,10 @@ def request_for(config: Mapping[str, Any], *, run_id: str, trigger: Trigger, wai
     if config["full"] and config["external_ids"]:
         raise ConfigurationError("full and external_ids exclude each other; give one of them")
     return RunRequest(
-        run_id=run_id,
-        trigger=trigger,
         dry_run=config["dry_run"],
         full=config["full"],
         external_ids=tuple(config["external_ids"]),
+        since=config["since"],
         allow_deletes=config["allow_deletes"],
-        wait_s=wait_s,
-        holder=holder,
+        **of_the_run,
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 from dagster._core.definitions.target import AutomationTarget
@@ -22,7 +22,7 @@ from sync_defs.inbox.inline import InlineWorker
 from sync_defs.job import Job
 from sync_defs.orchestration.bell_cursor import BellCursor
 from sync_defs.orchestration.ghosts import Ghosts
-from sync_defs.orchestration.names import DATABASE_KEY, TRIGGER_TAG, SyncNames
+from sync_defs.orchestration.names import DATABASE_KEY, DEFAULT_NAMES, TRIGGER_TAG, Names
 from sync_defs.orchestration.telling import AssetEvents, untold_events
 from sync_defs.policies import Delivery
 from sync_defs.results import Trigger
@@ -66,6 +66,7 @@ def inbox_sensors(
     jobs: Sequence[Job],
     *,
     is_shared: bool,
+    names: Names = DEFAULT_NAMES,
     ghosts: Ghosts | None = None,
     worker: InlineWorker | None = None,
     pulse: Pulse | None = None,
@@ -75,50 +76,61 @@ def inbox_sensors(
     Args:
         jobs: whose messages are watched.
         is_shared: whether one sensor watches all.
+        names: what the definitions of the jobs are called.
         ghosts: looks after runs; default: those of the same jobs.
         worker: applies messages of the jobs with `delivery="inline"`.
         pulse: how long a tick watches.
     """
-    ghosts = ghosts or Ghosts(jobs)
+    ghosts = ghosts or Ghosts(jobs, names)
     pulse = pulse or Pulse()
+    groups = [list(jobs)] if is_shared else [[job] for job in jobs]
+    bells = [
+        _Bell(jobs=group, names=names, worker=worker, ghosts=ghosts, pulse=pulse, sensors=len(groups))
+        for group in groups
+    ]
     if is_shared:
-        bell = _Bell(jobs=jobs, worker=worker, ghosts=ghosts, pulse=pulse, sensors=1)
-        return [_InboxSensor(bell, SHARED)]
+        return [_SharedSensor(bell, SHARED) for bell in bells]
     return [
-        _InboxSensor(
-            _Bell(jobs=[job], worker=worker, ghosts=ghosts, pulse=pulse, sensors=len(jobs)),
-            SyncNames(job.name).inbox_sensor,
+        dg.SensorDefinition(
+            name=names.of(job.name).inbox_sensor, job_name=names.of(job.name).inbox_job, **_common(bell)
         )
-        for job in jobs
+        for job, bell in zip(jobs, bells, strict=True)
     ]
 
 
-class _InboxSensor(dg.SensorDefinition):
-    """A sensor of several jobs by name: given the jobs themselves, Dagster 1.13 copies the sensor and warns."""
+def _common(bell: "_Bell") -> dict[str, Any]:
+    def doorbell(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        database: Database = getattr(context.resources, DATABASE_KEY)
+        try:
+            database.ensure_ready()
+        except DatabaseNotReadyError as error:
+            return dg.SkipReason(error.message)
+        return bell.tick(context, database)
+
+    return {
+        "evaluation_fn": doorbell,
+        "minimum_interval_seconds": 1,
+        "default_status": dg.DefaultSensorStatus.RUNNING,
+        "description": bell.description,
+        "required_resource_keys": {DATABASE_KEY},
+    }
+
+
+class _SharedSensor(dg.SensorDefinition):
+    """A sensor of several jobs by name, which no public parameter takes.
+
+    Given the jobs themselves, Dagster 1.13 copies the sensor when it resolves them, and warns of its own copy.
+    """
 
     def __init__(self, bell: "_Bell", name: str) -> None:
-        def doorbell(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-            database: Database = getattr(context.resources, DATABASE_KEY)
-            try:
-                database.ensure_ready()
-            except DatabaseNotReadyError as error:
-                return dg.SkipReason(error.message)
-            return bell.tick(context, database)
-
-        super().__init__(
-            name=name,
-            evaluation_fn=doorbell,
-            minimum_interval_seconds=1,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-            description=bell.description,
-            required_resource_keys={DATABASE_KEY},
-        )
-        self._targets = [AutomationTarget(SyncNames(job.name).inbox_job) for job in bell.jobs]
+        super().__init__(name=name, **_common(bell))
+        self._targets = [AutomationTarget(bell.names.of(job.name).inbox_job) for job in bell.jobs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bell:
     jobs: Sequence[Job]
+    names: Names
     worker: InlineWorker | None
     ghosts: Ghosts
     pulse: Pulse
@@ -132,7 +144,7 @@ class _Bell:
         [job] = self.jobs
         if job.delivery == Delivery.INLINE:
             return f"Has webhook messages for {job.name} applied at once."
-        return f"Starts {SyncNames(job.name).inbox_job} when webhook messages are due and no drain is at work."
+        return f"Starts {self.names.of(job.name).inbox_job} when webhook messages are due and no drain is at work."
 
     def tick(self, context: dg.SensorEvaluationContext, database: Database) -> dg.SensorResult:
         """Watch for a while, and return whom to ring for and what has been applied."""
@@ -143,12 +155,12 @@ class _Bell:
         self.ghosts.report(context, database)
         silent = cursor.rung_within(RING_S, now=database.now().timestamp())
         ring = self._watch(context, Inbox(database), silent)
-        events, receipt = untold_events(SqlStore(database), names)
+        events, receipt = untold_events(SqlStore(database), self.jobs, self.names)
         now = database.now().timestamp()
         # The keys guard a tick that dies before its cursor is stored; they name a time, never a message.
         requests = [
             dg.RunRequest(
-                job_name=SyncNames(name).inbox_job,
+                job_name=self.names.of(name).inbox_job,
                 run_key=f"{name}:{int(now) // RING_S}",
                 tags={TRIGGER_TAG: Trigger.WEBHOOK.value},
             )
@@ -172,7 +184,7 @@ class _Bell:
             due = waiting.intersection(inbox.unattended_jobs())
             if due & inline:
                 due -= inline - set(inbox.unattended_jobs(waiting_s=INLINE_PATIENCE_S))
-            queued = {name for name in due if _is_queued(context.instance, SyncNames(name).inbox_job)}
+            queued = {name for name in due if _is_queued(context.instance, self.names.of(name).inbox_job)}
             waiting -= queued
             if due - queued:
                 return sorted(due - queued)

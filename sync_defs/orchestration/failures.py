@@ -8,40 +8,52 @@ from pathlib import Path
 import dagster as dg
 
 import sync_defs
-from sync_defs.errors import ConfigurationError, SyncError
+from sync_defs.errors import SyncError
+from sync_defs.orchestration.retries import Attempts, is_passing, told
 
 _OURS = Path(sync_defs.__file__).parent
 _MACHINERY = tuple(str(_OURS / part) for part in ("engine", "store", "inbox", "orchestration"))
 
 
 @contextmanager
-def told_plainly(job_name: str) -> Generator[None]:
+def told_plainly(job_name: str, attempts: Attempts | None = None) -> Generator[None]:
     """Turn whatever the block raises into a `dg.Failure` with one sentence.
 
     Errors of ours are told in full. Of any other exception only the kind and the place are: its text may hold values
     of records, and the event log is no place for them.
 
     Raises:
-        Failure: not to be retried where only a change of job, settings or config helps.
+        Failure: not to be retried by anybody else where `attempts` have been counted.
+        RetryRequested: the op is to be tried again, after a wait.
     """
     try:
         yield
-    except SyncError as error:
-        raise dg.Failure(
-            description=error.message,
-            metadata={"sync_defs/code": error.code},
-            allow_retries=not isinstance(error, ConfigurationError),
-        ) from None
-    except dg.Failure:
+    except (dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:  # noqa: BLE001 - the boundary to Dagster: whatever the job's own code raised
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        raise dg.Failure(
-            description=f"{job_name}: {name} at {_place(error)}; its text may hold values of records and is not kept, "
-            f"`sync-defs --debug run {job_name}` shows it",
-            metadata={"sync_defs/code": "unexpected", "sync_defs/frames": dg.MetadataValue.text(_frames(error))},
-        ) from None
+        failure = _failure(job_name, told(error), attempts)
+        wait_s = None if attempts is None else attempts.wait_s(error)
+        if attempts is None or wait_s is None:
+            raise failure from None
+        raise dg.RetryRequested(max_retries=attempts.policy.times, seconds_to_wait=wait_s) from failure
+
+
+def _failure(job_name: str, error: BaseException, attempts: Attempts | None) -> dg.Failure:
+    again = f"; {attempts.failed + 1} attempts failed" if attempts is not None and attempts.failed else ""
+    if isinstance(error, SyncError):
+        return dg.Failure(
+            description=error.message + again,
+            metadata={"sync_defs/code": error.code},
+            allow_retries=attempts is None and is_passing(error),
+        )
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return dg.Failure(
+        description=f"{job_name}: {name} at {_place(error)}; its text may hold values of records and is not kept, "
+        f"`sync-defs --debug run {job_name}` shows it{again}",
+        metadata={"sync_defs/code": "unexpected", "sync_defs/frames": dg.MetadataValue.text(_frames(error))},
+        allow_retries=attempts is None,
+    )
 
 
 def _place(error: BaseException) -> str:

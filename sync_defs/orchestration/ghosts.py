@@ -19,7 +19,7 @@ import dagster as dg
 from sqlalchemy import delete, select
 
 from sync_defs.job import Job
-from sync_defs.orchestration.names import SyncNames
+from sync_defs.orchestration.names import DEFAULT_NAMES, Names
 from sync_defs.store import Database
 from sync_defs.store.presence import present
 from sync_defs.store.schema import leases
@@ -48,11 +48,17 @@ def sign_of_life(database: Database, run_id: str) -> AbstractContextManager[None
 class Ghosts:
     """Finds and reports the ghosts among the runs of the Dagster jobs that belong to sync jobs."""
 
-    def __init__(self, jobs: Iterable[Job], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        names: Names = DEFAULT_NAMES,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Look after the runs of these jobs: at once, and then every half minute."""
-        names = [SyncNames(job.name) for job in jobs]
-        self._job_names = {name for known in names for name in (known.job, known.inbox_job)}
-        self._assets = {dg.AssetKey(known.asset) for known in names}
+        all_names = [names.of(job.name) for job in jobs]
+        self._job_names = {name for known in all_names for name in (known.job, known.inbox_job)}
+        self._assets = {known.asset for known in all_names}
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._look_at = monotonic()

@@ -13,10 +13,9 @@ from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.job import Job
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
-from sync_defs.orchestration.inbox_check import inbox_evaluation
 from sync_defs.orchestration.metadata import drain_summary
 from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, MAX_RUNTIME_TAG, SyncNames
-from sync_defs.orchestration.telling import TELL_S, AssetEvent, drain_events
+from sync_defs.orchestration.telling import TELL_S, AssetEvent, AssetEvents, drain_events, inbox_events
 from sync_defs.store import Database, SqlStore
 from sync_defs.store.reports import confirm_told
 
@@ -42,17 +41,21 @@ class Pace:
     sleep: Callable[[float], None] = time.sleep
 
 
-def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = None) -> dg.JobDefinition:
+def inbox_job(
+    job: Job, *, names: SyncNames | None = None, others: Collection[str] = (), pace: Pace | None = None
+) -> dg.JobDefinition:
     """Return the job of one op that drains a sync job's inbox.
 
     What it applies is a materialization of the sync job's asset, so that what depends on the asset is told.
 
     Args:
         job: whose messages are applied.
+        names: what its definitions are called; default: what follows from its name.
         others: the names of jobs whose messages are applied in runs too, and wait where all places of runs are taken.
         pace: how long a run stays.
     """
-    names = SyncNames(job.name)
+    names = names or SyncNames.of(job.name)
+    asset = names.asset
     asked = job.items_resource_names if job.refetch else frozenset[str]()
 
     @dg.op(
@@ -70,14 +73,16 @@ def inbox_job(job: Job, *, others: Collection[str] = (), pace: Pace | None = Non
             stay = pace or Pace()
             with sign_of_life(database, context.run_id), attending(database, job.name, token=context.run_id):
                 for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
-                    _report(context, store, results)
-            _log(context, inbox_evaluation(Inbox(database), job.name))
+                    _report(context, store, drain_events(job, asset, store, results), results)
+            for event in inbox_events(job, asset, store):
+                _log(context, event)
 
     @dg.job(
         name=names.inbox_job,
         description=f"Applies webhook messages for {job.name} until none is due; its sensor starts it.",
         # Ahead of full syncs in the queue: a message is one row that somebody waits for.
-        tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S), "dagster/priority": "10"},
+        # A run that is killed is not started again: the sensor rings while messages are due.
+        tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S), "dagster/priority": "10", "dagster/max_retries": "0"},
     )
     def run_inbox() -> None:
         drain_inbox.alias("drain")()
@@ -116,9 +121,9 @@ def bursts(
             pace.sleep(pace.burst.poll_s)
 
 
-def _report(context: dg.OpExecutionContext, store: SqlStore, results: DrainResults) -> None:
+def _report(context: dg.OpExecutionContext, store: SqlStore, events: AssetEvents, results: DrainResults) -> None:
     context.log.info(drain_summary(results))
-    for event in drain_events(store, results):
+    for event in events:
         _log(context, event)
     confirm_told(store.database, results.run_ids)
 

@@ -1,15 +1,13 @@
-"""The results of a run as Dagster metadata: numbers that are plotted over time, and two bounded tables."""
+"""The results of a run as Dagster metadata: numbers that are plotted over time, and bounded tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
-from sqlalchemy import Column, Table
 
 from sync_defs.inbox import Counts, QueuedMessage
 from sync_defs.inbox.drain import DrainResults
-from sync_defs.job import Job, SyncJob, TableSync
-from sync_defs.policies import OnMissing
+from sync_defs.orchestration.names import CHECK_NAME
 from sync_defs.results import Action, ItemResult, SyncResults
 
 PREFIX: Final = "sync_defs/"
@@ -32,18 +30,19 @@ COUNTS: Final = (
 Metadata = dict[str, Any]
 
 
-def results_metadata(results: SyncResults) -> Metadata:
+def results_metadata(results: SyncResults, asset: dg.AssetKey) -> Metadata:
     """Return everything there is to say of a run; counts of 0 are said too, so that plots have no gaps."""
     return {
         f"{PREFIX}summary": results.summary(),
         **({"dagster/row_count": results.row_count} if results.row_count is not None else {}),
-        **({f"{PREFIX}rejected_records": rejects_table(results)} if results.errors else {}),
+        **_rejects(results, asset),
         **_named(results, COUNTS),
         f"{PREFIX}duration_ms": results.duration_ms,
         f"{PREFIX}rows_per_second": results.rows_per_second,
         **_optional(results, ("withheld_reason", "cursor_before", "cursor_after")),
         **({f"{PREFIX}not_in_source": absent_table(results)} if results.not_in_source else {}),
         f"{PREFIX}fetch": _extent(results),
+        **_optional(results, ("partition",)),
         f"{PREFIX}trigger": results.trigger.value,
         f"{PREFIX}run_id": results.run_id,
         **({f"{PREFIX}changes": changes_table(results)} if results.samples else {}),
@@ -79,12 +78,6 @@ def drain_metadata(results: DrainResults) -> Metadata:
     }
 
 
-def check_metadata(*, rejected: int, still_open: int, table: dg.TableMetadataValue | None) -> Metadata:
-    """Return what the check says: the records rejected just now, and those that wait for retry in all."""
-    counts = {f"{PREFIX}rejected": rejected, f"{PREFIX}open_rejects": still_open}
-    return counts if table is None else {**counts, f"{PREFIX}rejected_records": table}
-
-
 def inbox_metadata(counts: Counts, dead: Sequence[QueuedMessage]) -> Metadata:
     """Return what the check of an inbox says: how many messages are dead and how many wait, and which are dead."""
     waiting = counts.ready + counts.leased + counts.later
@@ -111,7 +104,7 @@ def messages_table(messages: Sequence[QueuedMessage]) -> dg.TableMetadataValue:
         ]
         for message in messages
     ]
-    return _table(("job", "external_id", "message_id", "state", "code", "reason", "attempts", "received"), rows)
+    return text_table(("job", "external_id", "message_id", "state", "code", "reason", "attempts", "received"), rows)
 
 
 def depth_table(depth: Mapping[str, Counts]) -> dg.TableMetadataValue:
@@ -120,7 +113,7 @@ def depth_table(depth: Mapping[str, Counts]) -> dg.TableMetadataValue:
         [job, *map(str, (found.ready, found.leased, found.later, found.dead)), f"{found.oldest_due_age_s:.0f}"]
         for job, found in depth.items()
     ]
-    return _table(("job", "ready", "claimed", "later", "dead", "oldest_ready_age_s"), rows)
+    return text_table(("job", "ready", "claimed", "later", "dead", "oldest_ready_age_s"), rows)
 
 
 def rejects_table(results: SyncResults) -> dg.TableMetadataValue:
@@ -128,7 +121,7 @@ def rejects_table(results: SyncResults) -> dg.TableMetadataValue:
     rows = [
         [e.external_id or "", e.field or "", e.code, e.message.removeprefix(f"{e.field}: ")] for e in results.errors
     ]
-    return _table(("external_id", "field", "code", "reason"), rows)
+    return text_table(("external_id", "field", "code", "reason"), rows)
 
 
 def changes_table(results: SyncResults) -> dg.TableMetadataValue:
@@ -138,54 +131,26 @@ def changes_table(results: SyncResults) -> dg.TableMetadataValue:
         for sample in results.samples
         for column, (old, new) in sample.changes.items()
     ]
-    return _table(("external_id", "column", "old", "new"), rows)
+    return text_table(("external_id", "column", "old", "new"), rows)
 
 
 def absent_table(results: SyncResults) -> dg.TableMetadataValue:
     """Return the first chosen ids that the source does not have."""
-    return _table(("external_id",), [[external_id] for external_id in results.ids_not_in_source])
+    return text_table(("external_id",), [[external_id] for external_id in results.ids_not_in_source])
 
 
 def items_table(items: Iterable[ItemResult]) -> dg.TableMetadataValue:
     """Return what became of single items, each once, by its last attempt."""
     last = {item.external_id or number: item for number, item in enumerate(items)}
     rows = [[item.external_id or "", item.action.value, item.message or ""] for item in last.values()]
-    return _table(("external_id", "action", "reason"), rows)
+    return text_table(("external_id", "action", "reason"), rows)
 
 
-def definition_metadata(job: Job) -> Metadata:
-    """Return what the asset's page says of the job itself."""
-    metadata: Metadata = {f"{PREFIX}on_missing": _policy(job.missing_policy)}
-    if job.webhook is not None:
-        metadata[f"{PREFIX}webhook_path"] = f"/webhooks/{job.name}"
-    if isinstance(job, TableSync):
-        metadata[f"{PREFIX}key"] = job.key_column
-    table = _target(job)
-    if table is not None:
-        metadata["dagster/table_name"] = table.fullname
-        metadata["dagster/column_schema"] = dg.TableSchema(columns=[_column(column) for column in table.columns])
-    return metadata
-
-
-def _target(job: Job) -> Table | None:
-    """Return the job's table; of a job of callbacks, the one that it creates, if it is one."""
-    if isinstance(job, TableSync):
-        return job.target
-    if isinstance(job, SyncJob) and len(job.create_tables) == 1:
-        return getattr(job.create_tables[0], "__table__", job.create_tables[0])
-    return None
-
-
-def _column(column: Column[Any]) -> dg.TableColumn:
-    is_unique = column.unique or [c.name for c in column.table.primary_key] == [column.name]
-    constraints = dg.TableColumnConstraints(nullable=bool(column.nullable), unique=bool(is_unique))
-    return dg.TableColumn(
-        column.name, type=str(column.type).lower(), description=column.comment, constraints=constraints
-    )
-
-
-def _policy(policy: OnMissing) -> str:
-    return f"{policy.action}: {policy.column} = {policy.value}" if policy.column else str(policy.action)
+def _rejects(results: SyncResults, asset: dg.AssetKey) -> Metadata:
+    if not results.errors:
+        return {}
+    page = f"/assets/{'/'.join(asset.path)}?view=checks&checkDetail={CHECK_NAME}"
+    return {f"{PREFIX}rejected_records": rejects_table(results), f"{PREFIX}rejects": dg.MetadataValue.url(page)}
 
 
 def _named(results: SyncResults, names: Sequence[str]) -> Metadata:
@@ -198,7 +163,7 @@ def _optional(results: SyncResults, names: Sequence[str]) -> Mapping[str, str]:
 
 def _extent(results: SyncResults) -> str:
     if results.full:
-        return "everything"
+        return "everything" if results.partition is None else f"everything of partition {results.partition}"
     return "chosen external ids" if results.cursor_before is None else "what changed since the cursor"
 
 
@@ -206,7 +171,8 @@ def _shown(value: str | None) -> str:
     return "NULL" if value is None else value
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.TableMetadataValue:
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dg.TableMetadataValue:
+    """Return the first rows of a table of texts."""
     return dg.TableMetadataValue(
         records=[dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows[:TABLE_ROWS]],
         schema=dg.TableSchema(columns=[dg.TableColumn(name, type="string") for name in columns]),

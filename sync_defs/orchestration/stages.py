@@ -8,15 +8,15 @@ from typing import Any, Final
 import dagster as dg
 
 from sync_defs import engine
-from sync_defs.engine import StageHandle
+from sync_defs.engine import RunRequest, StageHandle
 from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
 from sync_defs.orchestration.config import LAUNCHPAD, request_for
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
-from sync_defs.orchestration.metadata import check_metadata, rejects_table, results_metadata
+from sync_defs.orchestration.job_checks import run_checks, run_verdicts
+from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.orchestration.names import (
-    CHECK_NAME,
     DATABASE_KEY,
     HANDOFF_KEY,
     TRIGGER_TAG,
@@ -24,17 +24,17 @@ from sync_defs.orchestration.names import (
     sync_run_id,
 )
 from sync_defs.orchestration.progress import LogProgress
-from sync_defs.orchestration.telling import MOST_OPEN
-from sync_defs.results import RunStatus, SampledChange, SyncResults, Trigger
-from sync_defs.store import Database, SqlStore, open_rejects
+from sync_defs.orchestration.retries import Attempts
+from sync_defs.results import RunStatus, SampledChange, Trigger
+from sync_defs.store import Database, SqlStore
+from sync_defs.store.run_history import last_syncs
 
 LEASE_WAIT_S: Final = 75.0
 """Longer than a killed run's lease lives, so that the next run gets it."""
 
 
-def fetch_op(job: Job) -> dg.OpDefinition:
+def fetch_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that stages what the source has."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_fetch",
@@ -45,25 +45,26 @@ def fetch_op(job: Job) -> dg.OpDefinition:
         pool=names.pool,
     )
     def fetch(context: dg.OpExecutionContext) -> dict:
-        with told_plainly(job.name):
+        with told_plainly(job.name, attempts_of(job, context)):
             request = request_for(
                 context.op_config,
                 run_id=sync_run_id(context.run_id, job.name),
                 trigger=_trigger(context.run.tags),
                 wait_s=LEASE_WAIT_S,
                 holder=f"Dagster run {context.run_id}",
+                partition=context.partition_key if context.has_partition_key else None,
             )
             resources = {name: getattr(context.resources, name) for name in job.resource_names}
             with _ready_store(context) as store:
-                handle = engine.fetch(job, store, request, resources=resources, observer=LogProgress(context.log))
+                observer = LogProgress(context.log, expected=_expected(job, store.database, request))
+                handle = engine.fetch(job, store, request, resources=resources, observer=observer)
         return handle.to_dict()
 
     return fetch
 
 
-def diff_op(job: Job) -> dg.OpDefinition:
+def diff_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that compares stage and target."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_diff",
@@ -74,19 +75,20 @@ def diff_op(job: Job) -> dg.OpDefinition:
         pool=names.pool,
     )
     def diff(context: dg.OpExecutionContext, staged: dict) -> dict:
-        with told_plainly(job.name):
+        attempts = attempts_of(job, context)
+        with told_plainly(job.name, attempts):
             handle = StageHandle.from_dict(staged)
+            observer = LogProgress(context.log)
             with _ready_store(context) as store:
                 _require_stage(store, handle)
-                counts = engine.diff(job, store, handle, observer=LogProgress(context.log))
+                counts = engine.diff(job, store, handle, observer=observer, is_tried_again=attempts.will_follow)
         return {"handle": staged, "samples": [asdict(sample) for sample in counts.samples]}
 
     return diff
 
 
-def upsert_op(job: Job) -> dg.OpDefinition:
+def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     """Return the op that writes what differs; a dry run yields neither materialization nor check."""
-    names = SyncNames(job.name)
 
     @dg.op(
         name=f"{job.name}_upsert",
@@ -99,39 +101,46 @@ def upsert_op(job: Job) -> dg.OpDefinition:
                 description="The target, in step with the source.",
                 io_manager_key=HANDOFF_KEY,
             ),
-            CHECK_NAME: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY),
+            **{name: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY) for name in run_checks(job)},
         },
         required_resource_keys={DATABASE_KEY, HANDOFF_KEY},
         pool=names.pool,
     )
     def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
-        with told_plainly(job.name):
+        attempts = attempts_of(job, context)
+        with told_plainly(job.name, attempts):
             handle = StageHandle.from_dict(diffed["handle"])
             samples = [_sample(plain) for plain in diffed["samples"]]
+            observer = LogProgress(context.log, expected=handle.fetched)
             with _ready_store(context) as store:
                 _require_stage(store, handle)
-                results = engine.upsert(job, store, handle, samples=samples, observer=LogProgress(context.log))
-                still_open = len(open_rejects(store.database, job.name, limit=MOST_OPEN))
-        getattr(context.resources, HANDOFF_KEY).forget(context.run_id, job.name)
+                results = engine.upsert(
+                    job, store, handle, samples=samples, observer=observer, is_tried_again=attempts.will_follow
+                )
+                verdicts = [] if results.dry_run else list(run_verdicts(job, store.database, results))
+        getattr(context.resources, HANDOFF_KEY).forget(context.run_id, names.graph)
+        told = results_metadata(results, names.asset)
         if results.dry_run:
-            context.log_event(dg.AssetObservation(names.asset, metadata=results_metadata(results)))
+            context.log_event(dg.AssetObservation(names.asset, partition=results.partition, metadata=told))
             return
-        yield dg.Output(None, "result", metadata=results_metadata(results))
-        yield rejects_check(job.name, results, still_open=still_open)
+        yield dg.Output(None, "result", metadata=told)
+        for verdict in verdicts:
+            yield verdict.result(names.asset)
 
     return upsert
 
 
-def rejects_check(asset: str, results: SyncResults, *, still_open: int) -> dg.AssetCheckResult:
-    """Return the check of a run: it fails, as a warning, while any record of the job waits for retry."""
-    table = rejects_table(results) if results.errors else None
-    return dg.AssetCheckResult(
-        check_name=CHECK_NAME,
-        asset_key=asset,
-        passed=results.rejected == 0 and still_open == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata=check_metadata(rejected=results.rejected, still_open=still_open, table=table),
-    )
+def _expected(job: Job, database: Database, request: RunRequest) -> int | None:
+    """Return how many records the last full fetch brought, where this one is to bring all of them too."""
+    if request.external_ids or request.partition is not None or (job.is_incremental and not request.full):
+        return len(request.external_ids) or None
+    newest = last_syncs(database, job.name, limit=1, is_full=True)
+    return newest[0].fetched if newest else None
+
+
+def attempts_of(job: Job, context: dg.OpExecutionContext) -> Attempts:
+    """Return where an op stands with the attempts that its job allows."""
+    return Attempts(policy=job.retries, failed=context.retry_number)
 
 
 @contextmanager

@@ -2,52 +2,67 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import dagster as dg
 
-from sync_defs.inbox import Inbox
 from sync_defs.inbox.drain import DrainResults
-from sync_defs.orchestration.inbox_check import inbox_evaluation
-from sync_defs.orchestration.metadata import check_metadata, drain_metadata, items_table
-from sync_defs.orchestration.names import CHECK_NAME
+from sync_defs.job import Job
+from sync_defs.orchestration.job_checks import rejects_verdict, standing_verdicts
+from sync_defs.orchestration.metadata import drain_metadata, items_table
+from sync_defs.orchestration.names import DEFAULT_NAMES, INBOX_CHECKS, Names
 from sync_defs.results import Action, ItemResult, SyncResults, Trigger
-from sync_defs.store import SqlStore, open_rejects
+from sync_defs.store import SqlStore
 from sync_defs.store.reports import take_reports
 
 TELL_S: Final = 60.0
 """How long whoever applies messages has for telling of them; then the sensor does, in case he has died."""
-MOST_OPEN: Final = 1_000
-"""Open rejects are counted no further."""
 
 AssetEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetObservation
 AssetEvents = list[AssetEvent]
 
 
-def drain_events(store: SqlStore, results: DrainResults) -> AssetEvents:
+def drain_events(job: Job, asset: dg.AssetKey, store: SqlStore, results: DrainResults) -> AssetEvents:
     """Return the events of a drain: none if it did nothing, and no materialization if it applied nothing."""
     events: AssetEvents = []
     if results.applied:
         metadata = drain_metadata(results)
-        events.append(dg.AssetMaterialization(results.name, metadata=metadata))
-    if results.applied or results.errors:
-        events.append(_check(store, results))
+        events.append(dg.AssetMaterialization(asset, metadata=metadata))
+    if (results.applied or results.errors) and job.checks.rejected is not None:
+        refused = [item for item in results.items if item.action is Action.REJECTED]
+        verdict = rejects_verdict(
+            job,
+            store.database,
+            rejected=results.rejected,
+            fetched=results.applied + results.rejected,
+            table=items_table(refused) if refused else None,
+        )
+        events.append(verdict.evaluation(asset))
     return events
 
 
-def untold_events(store: SqlStore, jobs: Iterable[str]) -> tuple[AssetEvents, str | None]:
+def inbox_events(job: Job, asset: dg.AssetKey, store: SqlStore) -> AssetEvents:
+    """Return what the checks of a job's inbox say now."""
+    verdicts = standing_verdicts(job, store.database, INBOX_CHECKS)
+    return [verdict.evaluation(asset) for verdict in verdicts]
+
+
+def untold_events(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES) -> tuple[AssetEvents, str | None]:
     """Return the events of item syncs of which nobody has told so far, and the receipt to confirm them by.
 
     They come again after a minute without `confirm_reports` for the receipt, an instant in ISO 8601; None: there are
     no such syncs.
     """
-    names = list(jobs)
+    jobs_by_name = {job.name: job for job in jobs}
     until = store.now() + timedelta(seconds=TELL_S)
     by_job: dict[str, list[SyncResults]] = {}
-    for told in take_reports(store.database, names, until=until):
+    for told in take_reports(store.database, list(jobs_by_name), until=until):
         by_job.setdefault(told.name, []).append(told)
-    events = [event for told in by_job.values() for event in drain_events(store, joined(told))]
-    events += [inbox_evaluation(Inbox(store.database), name) for name in by_job]
+    events: AssetEvents = []
+    for name, told in by_job.items():
+        events += drain_events(jobs_by_name[name], names.of(name).asset, store, joined(told))
+    for name in by_job:
+        events += inbox_events(jobs_by_name[name], names.of(name).asset, store)
     return events, until.isoformat() if by_job else None
 
 
@@ -78,19 +93,4 @@ def joined(told: Sequence[SyncResults]) -> DrainResults:
         trigger=told[0].trigger if len({results.trigger for results in told}) == 1 else Trigger.WEBHOOK,
         started_at=min(results.started_at for results in told),
         completed_at=max(results.completed_at for results in told),
-    )
-
-
-def _check(store: SqlStore, results: DrainResults) -> dg.AssetCheckEvaluation:
-    still_open = len(open_rejects(store.database, results.name, limit=MOST_OPEN))
-    refused = [item for item in results.items if item.action is Action.REJECTED]
-    metadata: dict[str, Any] = check_metadata(
-        rejected=results.rejected, still_open=still_open, table=items_table(refused) if refused else None
-    )
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(results.name),
-        check_name=CHECK_NAME,
-        passed=results.rejected == 0 and still_open == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={key: dg.MetadataValue.int(v) if isinstance(v, int) else v for key, v in metadata.items()},
     )

@@ -78,7 +78,8 @@ class CallbackWriter(Writer):
         if not self._is_complete or self._job.missing_policy.action is MissingAction.KEEP:
             return
         rows = 0
-        for ids in in_chunks(self._job.local_external_ids(self._session)):
+        of_partition = {} if self._run.partition is None else {"partition": self._run.partition}
+        for ids in in_chunks(self._job.local_external_ids(self._session, **of_partition)):
             rows += len(ids)
             if not self._handle.is_sifted or self._handle.missing:
                 absent = self._absent(ids)
@@ -96,7 +97,7 @@ class CallbackWriter(Writer):
         self._sampled = frozenset({Action.CREATED, Action.UPDATED, Action.DELETED, Action.MARKED})
         self._sample_size = limit
 
-    def write(self, progress: Callable[[int], None]) -> None:
+    def write(self, progress: Callable[[int], None], judge: Callable[[], None] | None = None) -> None:
         """See `Writer`."""
         if self._keeps_state:
             from sync_defs.store.known_callbacks import doubt  # numpy: not for what only takes in messages
@@ -104,17 +105,24 @@ class CallbackWriter(Writer):
             doubt(self._connection, self._database, self._stage, self._job, self._run, self._handle)
         for ids in in_chunks(self._missing):
             self._remove_missing(ids)
-            self._end_chunk()
+            self._settle_chunk()
+        # Deletes commit with the first records: where most of these fail, nothing is deleted.
         done = 0
         while rows := self._next_chunk(done):
             self._write_chunk(rows)
             done = rows[-1].seq
+            if judge is not None:
+                judge()
             self._end_chunk()
             progress(done)
 
     def committed(self) -> dict[str, int]:
         """See `Writer`."""
         return dict(self._committed)
+
+    def judged(self) -> dict[str, int]:
+        """See `Writer`."""
+        return dict(self._committed + self._tally)
 
     def settle(self) -> ChangeCounts:
         """See `Writer`."""
@@ -139,7 +147,7 @@ class CallbackWriter(Writer):
                 of_kept=self._version_of_text,
             ),
             database=self._database,
-            is_complete=self._is_complete,
+            is_complete=self._is_complete and self._run.partition is None,
         )
         if self._keeps_state:
             from sync_defs.store.known_callbacks import remember
@@ -284,6 +292,11 @@ class CallbackWriter(Writer):
             )
 
     def _end_chunk(self) -> None:
+        self._settle_chunk()
+        if not (self._run.dry_run or self._run.is_item):
+            self._commit_chunk()
+
+    def _settle_chunk(self) -> None:
         if self._history:
             self._connection.execute(insert(schema.changes), self._history)
             self._history = []
@@ -291,8 +304,8 @@ class CallbackWriter(Writer):
         if self._has_written and not self._keeps_state and not self._run.is_item:
             forget(self._connection, self._job.name)  # what a state says of these rows is no longer so
             self._has_written = False
-        if self._run.dry_run or self._run.is_item:
-            return
+
+    def _commit_chunk(self) -> None:
         self._connection.commit()
         self._committed += self._tally
         self._tally.clear()

@@ -1,5 +1,6 @@
 """`sync_runs`, `sync_leases` and `sync_cursors`: who runs a job, how runs ended, and where fetches go on."""
 
+import hashlib
 import json
 import time
 import uuid
@@ -23,9 +24,11 @@ _RENEW_S = 15
 _POLL_S = 0.25
 
 
-def sync_lease(job_name: str) -> str:
-    """Return the name of the lease that keeps full syncs of a job apart."""
-    return f"sync:{job_name}"
+def sync_lease(job_name: str, partition: str | None = None) -> str:
+    """Return the name of the lease that keeps full syncs of a job, or of one of its partitions, apart."""
+    if partition is None:
+        return f"sync:{job_name}"
+    return f"sync:{job_name}#{hashlib.sha256(partition.encode()).hexdigest()[:11]}"
 
 
 def write_lock(job_name: str) -> str:
@@ -46,6 +49,7 @@ def new_run(database: Database, job: Job, request: RunRequest) -> Run:
         watermark=0,
         cursor_before=None,
         started_at=database.now(),
+        partition=request.partition,
     )
 
 
@@ -66,7 +70,7 @@ def take_lease(database: Database, job: Job, run: Run, request: RunRequest) -> N
 
 
 def _try_lease(database: Database, job: Job, run: Run, holder: str) -> BusyError | None:
-    name = sync_lease(job.name)
+    name = sync_lease(job.name, run.partition)
     with database.write() as connection:
         ensure_lock(database, connection, name)
         row = connection.execute(
@@ -100,7 +104,7 @@ def check_lease(connection: Connection, run: Run) -> None:
     Raises:
         LeaseLostError: another run has taken the job over.
     """
-    name = sync_lease(run.job_name)
+    name = sync_lease(run.job_name, run.partition)
     token = connection.execute(select(leases.c.token).where(leases.c.name == name).with_for_update()).scalar()
     if token != run.run_id:
         raise LeaseLostError(f"run {run.run_id} of {run.job_name!r} lost its lease to another run; nothing was written")
@@ -108,7 +112,7 @@ def check_lease(connection: Connection, run: Run) -> None:
 
 def release_lease(connection: Connection, run: Run) -> None:
     """Let the job go, if the run still holds it."""
-    held = (leases.c.name == sync_lease(run.job_name), leases.c.token == run.run_id)
+    held = (leases.c.name == sync_lease(run.job_name, run.partition), leases.c.token == run.run_id)
     connection.execute(update(leases).where(*held).values(token=None, expires_at=None, holder=None))
 
 
@@ -116,7 +120,7 @@ def renewing_lease(database: Database, run: Run) -> AbstractContextManager[None]
     """Renew the run's lease from a thread until the block ends."""
 
     def renew() -> None:
-        held = (leases.c.name == sync_lease(run.job_name), leases.c.token == run.run_id)
+        held = (leases.c.name == sync_lease(run.job_name, run.partition), leases.c.token == run.run_id)
         expires_at = database.now() + timedelta(seconds=LEASE_S)
         with database.write() as connection:
             connection.execute(update(leases).where(*held).values(expires_at=expires_at))
@@ -130,11 +134,12 @@ def record_run(database: Database, connection: Connection, job: Job, run: Run, r
     watermark = connection.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
     stored = connection.execute(select(cursors.c.value).where(cursors.c.job == job.name)).scalar()
     uses_cursor = job.is_incremental and not request.full and not request.external_ids
+    begins_at = request.since if request.since is not None else stored
     run = replace(
         run,
         watermark=int(watermark),
-        cursor_before=stored if uses_cursor else None,
-        is_full=not request.external_ids and not (uses_cursor and stored is not None),
+        cursor_before=begins_at if uses_cursor else None,
+        is_full=not request.external_ids and not (uses_cursor and begins_at is not None),
     )
     insert_run(connection, run)
     return run
@@ -160,10 +165,14 @@ def insert_run(connection: Connection, run: Run, *, report_due_at: datetime | No
     )
 
 
-def abandoned_runs(connection: Connection, run: Run) -> list[Any]:
-    """Return runs of the job that never ended, or died between their commit and the end of their stage."""
+def abandoned_runs(connection: Connection, run: Run, now: datetime) -> list[Any]:
+    """Return runs of the job that never ended, or died between their commit and the end of their stage.
+
+    Those of other partitions that still hold their leases are at work.
+    """
+    at_work = select(leases.c.token).where(leases.c.token.is_not(None), leases.c.expires_at > now)
     unfinished = or_(runs.c.status == RunStatus.RUNNING.value, runs.c.stage.is_not(None))
-    of_others = and_(runs.c.job == run.job_name, runs.c.run_id != run.run_id)
+    of_others = and_(runs.c.job == run.job_name, runs.c.run_id != run.run_id, runs.c.run_id.not_in(at_work))
     return list(connection.execute(select(runs.c.run_id, runs.c.stage, runs.c.status).where(of_others, unfinished)))
 
 

@@ -92,8 +92,8 @@ class TableStatements:
         return self.dialect.classify(self.stage, self.target, self._joins, self._judgement, is_candidate)
 
     def count_rows(self) -> Select[Any]:
-        """Count the target's rows."""
-        return select(func.count()).select_from(self.target)
+        """Count the target's rows, those of the run's partition if it has one."""
+        return select(func.count()).select_from(self.target).where(*self._in_partition())
 
     def has_rows(self) -> Select[Any]:
         """Ask for one row of the target."""
@@ -279,8 +279,14 @@ class TableStatements:
     def _is_missing(self) -> ColumnElement[bool]:
         s = self.stage.alias("seen")
         seen = exists().where(self._joins(s), s.c.seq > 0)
-        missing = and_(self.key.is_not(None), ~seen, ~self._is_touched(self.dialect.key_text(self.key)))
+        touched = self._is_touched(self.dialect.key_text(self.key))
+        missing = and_(self.key.is_not(None), ~seen, ~touched, *self._in_partition())
         return and_(missing, self._is_unmarked()) if self.policy.action is MissingAction.MARK else missing
+
+    def _in_partition(self) -> list[ColumnElement[bool]]:
+        """Return the condition for rows of the run's partition; nothing where they are all its own."""
+        of_partition, partition = self.mapping.job.in_partition, self.run.partition
+        return [of_partition(self.target, partition)] if of_partition is not None and partition is not None else []
 
     def _is_still_missing(self) -> ColumnElement[bool]:
         s, seen = self.stage, self.stage.alias("seen")

@@ -136,13 +136,14 @@ class SqlStore(Store):
     def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:
         """See `Store`."""
         if is_callback_job(job):
-            if job.is_incremental or request.external_ids or not job.depends_on_record_alone:
+            is_part = job.is_incremental or request.external_ids or request.partition is not None
+            if is_part or not job.depends_on_record_alone:
                 return NoneKnown()
             from sync_defs.store.known_callbacks import KnownCallbackRows  # numpy: not for what only takes in messages
 
             return KnownCallbackRows(self.database, self._stage(job, run), job, is_full=request.full)
         statements = self._statements(job, self._stage(job, run), run)
-        if job.is_incremental or request.external_ids:
+        if job.is_incremental or request.external_ids or request.partition is not None:
             with self.database.read() as connection:
                 return NoneKnown(expected=expected_without_state(connection, statements))
         from sync_defs.store.known import KnownRows
@@ -334,7 +335,7 @@ class SqlStore(Store):
 
     def _bury_abandoned(self, connection: Connection, run: Run) -> None:
         """End the runs that died, and drop what stages are left: whoever holds the lease knows that they are dead."""
-        for dead in runs.abandoned_runs(connection, run):
+        for dead in runs.abandoned_runs(connection, run, self.now()):
             self._drop_stage(connection, dead.run_id, dead.stage)
             if dead.status == RunStatus.RUNNING:
                 ended = {"status": RunStatus.FAILED.value, "completed_at": self.now()}

@@ -81,7 +81,7 @@ class TableWriter(Writer):
         actions = (Action.CREATED, Action.UPDATED, Action.DELETED, Action.MARKED)
         self._samples = _samples(self._connection, self._statements, limit, actions)
 
-    def write(self, progress: Callable[[int], None]) -> None:
+    def write(self, progress: Callable[[int], None], judge: Callable[[], None] | None = None) -> None:
         """See `Writer`."""
         if self._moves_checksum():
             self._shift = Shift(self._connection, self._statements, is_empty=self._is_empty)
@@ -148,7 +148,7 @@ class TableWriter(Writer):
             self._run,
             versions,
             database=self._database,
-            is_complete=self._is_complete,
+            is_complete=self._is_complete and self._run.partition is None,
         )
 
     def _remember(self, shift: int | None) -> None:

@@ -247,3 +247,8 @@ def wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.02)
+
+
+def test_since_excludes_full_and_chosen_ids(project):
+    done = project.run("run", "stock", "--full", "--since", "5")
+    assert (done.code, "since and full exclude each other; give one of them" in done.err) == (2, True)

@@ -113,7 +113,7 @@ def up(tmp_path):
 def test_first_sync_webhook_and_end(up):
     """The parts start, syncs happen, a change arrives by webhook, and Ctrl-C leaves nothing."""
     up.wait_for(lambda: "Ctrl-C    stops everything\n" in up.text, 240)
-    assert "first     sync of erp_customers and erp_inventory\n" in up.text
+    assert "first     sync of erp_customers, erp_inventory, erp_prices\n" in up.text
     up.wait_for(lambda: "  manual: erp_inventory: 999 fetched = 999 created\n" in up.text, 120)
     up.wait_for(lambda: "  manual: erp_customers: 120 fetched = 120 created\n" in up.text, 120)
     up.wait_for(lambda: "manual" in up.triggers(), 60)

@@ -61,7 +61,15 @@ class Goods:
 
     def sync(self, records: list[dict[str, Any]], **options: Any) -> SyncResults:
         fields = {name: name for name in COLUMNS}
-        job = TableSync(lambda source: source, name="goods", target=GOODS, key="sku", fields=fields, **options)
+        job = TableSync(
+            lambda source: source,
+            name="goods",
+            target=GOODS,
+            key="sku",
+            fields=fields,
+            max_rejected_fraction=1,
+            **options,
+        )
         self.sent.clear()
         results = run_sync(job, database=self.database, resources={"source": records}, allow_deletes=10_000)
         assert results.is_balanced

@@ -7,7 +7,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from sync_defs import (
     FetchError,
     Observer,
     RunStatus,
+    TableSync,
     plan_sync,
     run_sync,
 )
@@ -29,6 +30,7 @@ from sync_defs.engine import RunRequest, diff, fetch, upsert
 from sync_defs.errors import LeaseLostError
 from sync_defs.store import SqlStore, open_rejects
 from sync_defs.store.database import utc_now
+from tests.engine.conftest import FIELDS, Variant
 
 
 def record(sku: str, quantity: Any = 1, **more: Any) -> dict[str, Any]:
@@ -333,6 +335,8 @@ def test_an_observer_that_fails_in_the_middle_does_not_end_the_run(world, caplog
         ({"allow_deletes": -1}, "allow_deletes is -1; give 0 or more, or leave it out", "configuration"),
         ({"allow_deletes": "all"}, "allow_deletes is str; give 0 or more, or leave it out", "configuration"),
         ({"allow_deletes": True}, "allow_deletes is bool; give 0 or more, or leave it out", "configuration"),
+        ({"since": 5}, "since is int; give text, such as the job's cursor has it", "configuration"),
+        ({"since": "5", "full": True}, "since and full exclude each other; give one of them", "configuration"),
     ],
 )
 def test_an_option_of_a_run_that_is_of_no_use_is_refused(world, function, options, sentence, code):
@@ -357,3 +361,19 @@ def test_a_run_that_fails_half_way_tells_what_is_committed(callback_world):
     [results] = heard
     assert (results.status, results.created, len(callback_world.rows())) == (RunStatus.FAILED, 500, 500)
     assert results.error == "interrupted; chunks of records that were already committed are kept"
+
+
+def test_since_takes_the_place_of_the_cursor_for_one_run(world):
+    world.records = [record("A", version=5)]
+    assert world.sync(full=False).cursor_after == "5"
+    world.records = [record("A", version=9)]
+    results = world.sync(full=False, since="2")
+    assert (results.full, results.cursor_before, results.cursor_after) == (False, "2", None)
+    assert world.sync(full=False).cursor_before == "5"
+    assert world.seen_cursors == [None, "2", "5"]
+
+
+def test_since_is_refused_for_a_job_without_a_cursor(database):
+    job = TableSync(lambda: None, name="variants", target=cast("sa.Table", Variant.__table__), key="sku", fields=FIELDS)
+    with pytest.raises(ConfigurationError, match="fetches everything each time, so since= is of no use"):
+        run_sync(job, database=database, since="5")

@@ -52,7 +52,7 @@ def package(tmp_path, monkeypatch):
 
 def test_the_example_jobs_are_found():
     jobs = load_jobs()
-    assert list(jobs) == ["erp_customers", "erp_inventory"]
+    assert list(jobs) == ["erp_customers", "erp_inventory", "erp_prices"]
     assert isinstance(jobs["erp_customers"], SyncJob)
     assert isinstance(jobs["erp_inventory"], TableSync)
 

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
-from sync_defs import Cursor, Database, TableSync, mark, table_sync
+from sync_defs import Cursor, Database, Retries, TableSync, mark, table_sync
 from sync_defs.orchestration import build_sync_definitions
 
 stock = Table(
@@ -115,6 +115,7 @@ def shop(database_url: str, instance: dg.DagsterInstance) -> Iterator[Shop]:
         on_missing=mark(listed=0),
         every="1h",
         create_table=True,
+        retries=Retries(times=0),
     )
     def stock_job(source: Source, cursor: Cursor):
         """Stock levels."""

@@ -140,7 +140,9 @@ def main() -> None:
             ahead += timedelta(seconds=RING_S + 60)
             daemon.tick()
             ahead += timedelta(seconds=RING_S + 60)
-        missing = {f"{kind}-{number}" for kind in ("told", "due") for number in range(1, nth + 1, int(step))} - daemon.rows()
+        missing = {
+            f"{kind}-{number}" for kind in ("told", "due") for number in range(1, nth + 1, int(step))
+        } - daemon.rows()
         sum_told = sum(map(int, daemon.lines("told")))
     print(json.dumps({"kills": kills, "points": nth, "missed": missed, "missing": sorted(missing), "told": sum_told}))  # noqa: T201
 

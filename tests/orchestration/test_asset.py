@@ -7,8 +7,10 @@ import dagster as dg
 import pytest
 
 from sync_defs import FetchError
-from sync_defs.orchestration.names import DATABASE_KEY, sync_run_id
+from sync_defs.orchestration.config import LAUNCHPAD
+from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, SyncNames, sync_run_id
 from sync_defs.orchestration.stages import diff_op
+from sync_defs.store import SqlStore
 
 
 def checks_of(result, name="no_rejected_records"):
@@ -30,7 +32,7 @@ def test_a_run_writes_the_rows_and_materializes_the_asset(shop, as_plain):
         "stock.fetch",
         "stock.diff",
         "stock.upsert",
-        "stock_inbox_has_no_dead_messages",
+        "stock_standing_checks",
     ]
     [materialization] = shop.materializations()
     metadata = as_plain(materialization.metadata)
@@ -54,7 +56,6 @@ def test_a_run_writes_the_rows_and_materializes_the_asset(shop, as_plain):
         "sync_defs/trigger": "manual",
         "sync_defs/run_id": f"{result.run_id}.stock",
     }
-    assert [(check.check_name, check.passed) for check in checks_of(result)] == [("no_rejected_records", True)]
 
 
 def test_changes_are_sampled_old_to_new(shop, as_plain):
@@ -105,11 +106,13 @@ def test_a_rejected_record_fails_the_check_as_a_warning(shop, as_plain):
     assert shop.rows() == {"A": 1}
     reason = "an integer is wanted, not str"
     rejected = [{"external_id": "B", "field": "quantity", "code": "bad_integer", "reason": reason}]
-    assert as_plain(shop.materializations()[-1].metadata)["sync_defs/rejected_records"] == rejected
+    metadata = as_plain(shop.materializations()[-1].metadata)
+    assert metadata["sync_defs/rejected_records"] == rejected
+    assert metadata["sync_defs/rejects"] == "/assets/stock?view=checks&checkDetail=no_rejected_records"
     [check] = checks_of(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     told = as_plain(check.metadata)
-    assert (told["sync_defs/rejected"], told["sync_defs/open_rejects"]) == (1, 1)
+    assert (told["sync_defs/rejected"], told["sync_defs/open_rejects"], told["sync_defs/rejected_rate"]) == (1, 1, 0.5)
     assert told["sync_defs/rejected_records"] == rejected
 
 
@@ -160,6 +163,10 @@ def test_the_text_of_a_strange_exception_is_not_kept(shop):
     [
         ({"allow_deletes": -1}, "allow_deletes is -1; give 0 or more, or leave it out"),
         ({"full": True, "external_ids": ["A"]}, "full and external_ids exclude each other; give one of them"),
+        ({"full": True, "since": "5"}, "since and full exclude each other; give one of them"),
+        ({"external_ids": ["A"], "since": "5"}, "since and external_ids exclude each other; give one of them"),
+        ({"since": " "}, "since is empty; give where to begin, or leave it out"),
+        ({"external_ids": [""]}, "job 'stock': external_ids: the external id is empty"),
     ],
 )
 def test_a_config_of_no_use_is_refused_without_a_retry(shop, config, sentence):
@@ -167,12 +174,52 @@ def test_a_config_of_no_use_is_refused_without_a_retry(shop, config, sentence):
     [event] = [e for e in result.all_events if e.event_type is dg.DagsterEventType.STEP_FAILURE]
     assert event.step_failure_data.user_failure_data.description == sentence
     assert shop.source.since == []
+    assert SqlStore(shop.database).recent_results() == []
 
 
-@pytest.mark.parametrize("config", [{"dry_run": None}, {"dry_run": "yes"}, {"item_ids": ["A"]}, {"external_ids": None}])
-def test_the_launchpad_refuses_a_wrong_type_before_the_run(shop, config):
-    with pytest.raises(dg.DagsterInvalidConfigError):
+def test_ids_of_which_the_source_has_none_fail_the_run_in_one_sentence(shop):
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    failed = shop.run({"external_ids": ["X", "Y"]})
+    assert failure_of(failed) == "the source of 'stock' has none of the 2 chosen ids, such as 'X'; check them"
+    assert shop.rows() == {}
+
+
+def test_a_run_begins_where_it_is_told_and_leaves_the_cursor(shop, as_plain):
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    assert shop.run({"since": "2026-01-31"}).success
+    assert shop.run().success
+    assert shop.source.since == ["2026-01-31", None]
+    first, second = (as_plain(found.metadata) for found in shop.materializations())
+    assert (first["sync_defs/fetch"], first["sync_defs/cursor_before"]) == (
+        "what changed since the cursor",
+        "2026-01-31",
+    )
+    assert second["sync_defs/fetch"] == "everything"
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"dry_run": None}, "dry_run must not be None"),
+        ({"dry_run": "yes"}, """Value "yes" of type "<class 'str'>" is not valid for expected type "Bool"."""),
+        ({"allow_deletes": "five"}, """Value "five" of type "<class 'str'>" is not valid for expected type "Int"."""),
+        ({"allow_deletes": 1.5}, """Value "1.5" of type "<class 'float'>" is not valid for expected type "Int"."""),
+        ({"since": 5}, """Value "5" of type "<class 'int'>" is not valid for expected type "String"."""),
+        ({"item_ids": ["A"]}, 'Received unexpected config entry "item_ids"'),
+        ({"external_ids": None}, "external_ids must not be None"),
+        ({"external_ids": "A"}, "external_ids must be list"),
+        ({"external_ids": [5]}, """Value "5" of type "<class 'int'>" is not valid for expected type "String"."""),
+    ],
+)
+def test_the_launchpad_refuses_a_wrong_type_before_the_run(shop, config, sentence):
+    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
         dg.validate_run_config(shop.defs.resolve_job_def("sync_stock"), {"ops": {"stock": {"config": config}}})
+    [error] = caught.value.errors
+    assert sentence in error.message
+
+
+def test_every_field_of_the_launchpad_is_described_and_has_a_default():
+    assert all(field.description and not field.is_required for field in LAUNCHPAD.values())
 
 
 def test_a_tag_tells_what_started_the_run(shop, as_plain):
@@ -201,9 +248,18 @@ def test_a_reexecution_of_the_failed_steps_alone_is_refused_clearly(shop, monkey
     assert not failed.success
     folder = Path(shop.instance.storage_directory()) / "sync_defs" / failed.run_id
     staged = json.loads((folder / "stock.fetch.result.json").read_text())
-    context = dg.build_op_context(resources={DATABASE_KEY: shop.database})
-    with pytest.raises(dg.Failure, match="re-execute all steps, not only failed ones"):
-        diff_op(shop.job)(context, staged)
+
+    @dg.op(out=dg.Out(dict))
+    def handed_on():
+        return staged
+
+    @dg.job
+    def rest():
+        diff_op(shop.job, SyncNames.of("stock"))(handed_on())
+
+    resources = {DATABASE_KEY: shop.database, HANDOFF_KEY: dg.mem_io_manager}
+    again = rest.execute_in_process(instance=shop.instance, resources=resources, raise_on_error=False)
+    assert "re-execute all steps, not only failed ones" in failure_of(again)
 
 
 def test_two_syncs_of_one_dagster_run_have_ids_of_their_own():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from sync_defs import ConfigurationError, TableSync
@@ -18,12 +19,24 @@ ROOT = Path(__file__).parents[2]
 
 # People's links, alerts and launch scripts name these: a change here is a change for them.
 EXPECTED = {
-    "assets": ["erp_customers", "erp_inventory"],
+    "assets": ["erp_customers", "erp_inventory", "erp_prices"],
     "checks": [
+        "erp_customers:fetched_as_many_as_usual",
         "erp_customers:inbox_has_no_dead_messages",
+        "erp_customers:inbox_keeps_up",
         "erp_customers:no_rejected_records",
+        "erp_customers:no_withheld_deletes",
+        "erp_customers:outcomes_add_up",
+        "erp_customers:synced_on_time",
         "erp_inventory:inbox_has_no_dead_messages",
+        "erp_inventory:inbox_keeps_up",
         "erp_inventory:no_rejected_records",
+        "erp_inventory:no_withheld_deletes",
+        "erp_inventory:outcomes_add_up",
+        "erp_inventory:synced_on_time",
+        "erp_prices:no_rejected_records",
+        "erp_prices:outcomes_add_up",
+        "erp_prices:synced_on_time",
     ],
     "jobs": [
         "check_inboxes",
@@ -35,15 +48,18 @@ EXPECTED = {
         "prune_bookkeeping",
         "sync_erp_customers",
         "sync_erp_inventory",
+        "sync_erp_prices",
     ],
     "schedules": {
         "erp_customers_schedule": ("30 3 * * *", "Europe/Berlin", "RUNNING"),
         "erp_inventory_schedule": ("0 * * * *", "UTC", "RUNNING"),
+        "erp_prices_schedule": ("0 0 * * *", "Europe/Berlin", "RUNNING"),
         "prune_bookkeeping_daily": ("17 2 * * *", "UTC", "RUNNING"),
     },
     "sensors": {
         "erp_customers_inbox_sensor": ("erp_customers_inbox", 1, "RUNNING"),
         "erp_inventory_inbox_sensor": ("erp_inventory_inbox", 1, "RUNNING"),
+        "sync_watch": (None, 59, "RUNNING"),
     },
     "resources": ["erp", "sync_database", "sync_handoff"],
 }
@@ -72,10 +88,39 @@ def test_the_definitions_are_the_stored_ones(defs, repository):
             s.name: (s.cron_schedule, s.execution_timezone, s.default_status.value) for s in repository.schedule_defs
         },
         "sensors": {
-            s.name: (s.job_name, s.minimum_interval_seconds, s.default_status.value) for s in repository.sensor_defs
+            s.name: (s.job_name if s.targets else None, s.minimum_interval_seconds, s.default_status.value)
+            for s in repository.sensor_defs
         },
         "resources": sorted(repository.get_top_level_resources()),
     } == EXPECTED
+
+
+def test_the_page_of_an_asset_tells_what_the_job_does(defs, as_plain):
+    [spec] = [spec for spec in defs.resolve_all_asset_specs() if spec.key == dg.AssetKey("erp_inventory")]
+    metadata = as_plain(spec.metadata)
+    assert (spec.group_name, list(spec.owners), spec.kinds) == ("erp", ["team:shop"], {"postgres", "rest"})
+    assert spec.tags["domain"] == "catalogue"
+    assert spec.description == (
+        "Name, stock and price of every variant, from the ERP; hourly, only what changed since the last run."
+    )
+    assert len(spec.code_version or "") == 12
+    columns = {column.name: column.type for column in metadata["dagster/column_schema"].columns}
+    assert (columns["sku"], columns["price"]) == ("varchar(64)", "numeric(12, 2)")
+    fields = {row["column"]: row["field"] for row in metadata["sync_defs/fields"]}
+    assert (fields["sku"], fields["stock"], fields["updated_at"]) == ("sku (key)", "quantity", "updated_at (version)")
+    assert {row["policy"]: row["value"] for row in metadata["sync_defs/policies"]} == {
+        "schedule": "0 * * * * (UTC)",
+        "fetch": "what changed since the cursor",
+        "on_missing": "mark: active = False",
+        "deletes": "withheld above 10 rows and 10%",
+        "rejected": "the run stops above 50% of at least 20 records",
+        "retries": "3 times, first after 10 s, or as the source asks",
+        "verify": "where the target may have drifted",
+        "history": "each change",
+        "checks": "outcomes_add_up, no_rejected_records, no_withheld_deletes, synced_on_time, "
+        "inbox_has_no_dead_messages, inbox_keeps_up",
+        "webhook": "/webhooks/erp_inventory, signed by standard, applied in a run",
+    }
 
 
 def test_every_run_has_a_maximum_runtime_and_one_process(repository):
@@ -83,6 +128,21 @@ def test_every_run_has_a_maximum_runtime_and_one_process(repository):
         job = repository.get_job(name)
         assert int(job.tags["dagster/max_runtime"]) in (3600, 21600)
         assert job.executor_def.name == "in_process"
+
+
+def pools_of(graph):
+    inner = [node for node in graph.node_defs if isinstance(node, dg.GraphDefinition)]
+    found = [node.pool for node in graph.node_defs if isinstance(node, dg.OpDefinition)]
+    return sorted(found + [pool for node in inner for pool in pools_of(node)], key=lambda pool: (pool is None, pool))
+
+
+def test_full_syncs_of_a_job_queue_and_messages_do_not_wait_for_them(repository):
+    """Runs of one pool wait for each other in Dagster's queue; `dagster.yaml` gives each pool one run at a time."""
+    pools = {name: pools_of(repository.get_job(name).graph) for name in EXPECTED["jobs"]}
+    assert pools["sync_erp_inventory"] == ["sync_erp_inventory"] * 3 + [None]  # the checks may run beside
+    assert pools["erp_inventory_inbox"] == [None]
+    settings = yaml.safe_load((ROOT / "dagster.yaml").read_text(encoding="utf-8"))
+    assert settings["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
 
 
 def test_the_schedule_asks_for_a_run_that_says_so(defs, instance):
@@ -107,8 +167,10 @@ def test_no_password_is_in_what_dagster_keeps_of_the_definitions(repository):
 
 def test_loading_opens_nothing_and_leaves_the_heavy_packages_out(tmp_path):
     code = (
-        "import sys, sync_defs.definitions; "
-        "print(sorted({'alembic', 'numpy', 'pandas', 'psycopg', 'uvicorn'} & set(sys.modules)))"
+        "import sys; opened = set(); "
+        "sys.addaudithook(lambda event, _: event in ('socket.connect', 'sqlite3.connect') and opened.add(event)); "
+        "import sync_defs.definitions; "
+        "print(sorted({'alembic', 'numpy', 'pandas', 'psycopg', 'uvicorn'} & set(sys.modules)), sorted(opened))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -118,7 +180,7 @@ def test_loading_opens_nothing_and_leaves_the_heavy_packages_out(tmp_path):
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "SYNC_DATABASE_URL": "sqlite:///made_by_nobody.db"},
     )
-    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("[]\n", "", [])
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("[] []\n", "", [])
 
 
 def test_an_absent_resource_is_named():
@@ -189,6 +251,34 @@ def test_a_job_without_schedule_or_webhook_has_neither(shop):
     )
     repository = defs.get_repository_def()
     assert [schedule.name for schedule in repository.schedule_defs] == ["prune_bookkeeping_daily"]
-    assert repository.sensor_defs == []
+    assert [sensor.name for sensor in repository.sensor_defs] == ["sync_watch"]
     assert not {"stock_inbox", "check_inboxes"} & set(repository.job_names)
-    assert [key.name for key in defs.resolve_asset_graph().asset_check_keys] == ["no_rejected_records"]
+    checks = sorted(key.name for key in defs.resolve_asset_graph().asset_check_keys)
+    assert checks == ["no_rejected_records", "no_withheld_deletes", "outcomes_add_up"]
+
+
+def test_the_work_of_loading_grows_with_the_number_of_jobs_and_no_faster():
+    """Calls of functions are counted, ours and Dagster's, until a code location has all it shows."""
+
+    def calls(count):
+        jobs = {
+            f"job_{number}": TableSync(
+                lambda: None, name=f"job_{number}", target=stock, key="sku", fields={"quantity": "qty"}, every="1h"
+            )
+            for number in range(count)
+        }
+        seen = [0]
+
+        def on_event(_frame, event, _argument):
+            seen[0] += event == "call"
+
+        sys.setprofile(on_event)
+        try:
+            build_sync_definitions(jobs, database_url="postgresql://nowhere.invalid/shop").get_repository_def()
+        finally:
+            sys.setprofile(None)
+        return seen[0]
+
+    calls(1)  # fills caches
+    few, some, many = (calls(count) for count in (10, 20, 40))
+    assert many - some < 2.2 * (some - few)

@@ -74,7 +74,6 @@ def test_the_check_warns_of_dead_messages_without_their_payload(operate, inbox, 
 def test_a_full_sync_evaluates_the_check_and_0_is_said(shop, as_plain):
     shop.source.records = [{"sku": "A", "qty": 1}]
     checks = checks_of(shop.run())
-    assert sorted(checks) == ["inbox_has_no_dead_messages", "no_rejected_records"]
     check = checks["inbox_has_no_dead_messages"]
     expected = {"sync_defs/dead": 0, "sync_defs/waiting": 0, "sync_defs/oldest_due_age_s": 0.0}
     assert (check.passed, as_plain(check.metadata)) == (True, expected)

@@ -14,6 +14,7 @@ from sync_defs import (
     Action,
     BusyError,
     ChangeSet,
+    Checks,
     ConfigurationError,
     Cursor,
     Database,
@@ -27,6 +28,7 @@ from sync_defs import (
     Observer,
     Outcome,
     RecordError,
+    Retries,
     RunStatus,
     SyncError,
     SyncJob,
@@ -74,6 +76,12 @@ class ErpClient:
     max_delete_fraction=0.2,
     webhook=Webhook(scheme="hmac", secret_env="ERP_SECRET", signature_header="x-erp", id_header="x-erp-id"),
     history=False,
+    max_rejected_fraction=0.9,
+    owners=["team:shop", "data@example.com"],
+    tags={"domain": "catalogue"},
+    source_kind="rest",
+    retries=Retries(times=5, longest_wait_s=600),
+    checks=Checks(rejected=0.2, fetched=None, freshness=timedelta(hours=3), inbox_lag=None),
 )
 def erp_inventory(erp: ErpClient, cursor: Cursor) -> Iterator[dict[str, object]]:
     """Stock and price of every variant."""

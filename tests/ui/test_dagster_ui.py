@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 LOAD_S = 100
 DRY_RUN = "ops:\n  erp_inventory:\n    config:\n      dry_run: true\n"
 TWO_ITEMS = "ops:\n  erp_inventory:\n    config:\n      external_ids: [SKU-0001, SKU-0002]\n"
+WRONG = "ops:\n  erp_inventory:\n    config:\n      allow_deletes: five\n"
 
 pytestmark = [pytest.mark.ui, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -134,7 +135,10 @@ def test_launchpad_asset_and_run_pages(project, page):
     the_asset_page_shows_the_run(project, page)
     the_run_page_shows_the_three_ops(project, page, run_id)
     two_chosen_items_are_launched_from_the_launchpad(project, page)
+    a_wrong_config_is_refused(project, page)
     a_webhook_message_is_applied(project, page)
+    a_rejected_message_fails_its_check_as_a_warning(project, page)
+    the_watch_ticks(project, page)
 
 
 def a_dry_run_is_launched_from_the_launchpad(project, page):
@@ -157,7 +161,9 @@ def the_asset_page_shows_the_run(project, page):
     expect(page.get_by_text("Row count")).to_be_visible()
     expect(page.get_by_text("erp_inventory: 999 fetched = 999 created", exact=True)).to_be_visible()
     expect(page.get_by_text("Every hour")).to_be_visible()
-    for key in ("sync_defs/created", "sync_defs/withheld", "sync_defs/cursor_after"):
+    for label in ("Freshness policy", "Latest check results", "rest", "shop"):
+        expect(page.get_by_text(label, exact=True).first).to_be_visible()
+    for key in ("sync_defs/policies", "sync_defs/created", "sync_defs/withheld", "sync_defs/cursor_after"):
         expect(page.get_by_text(key, exact=True)).to_be_visible()
     page.get_by_text("Plots", exact=True).click()
     expect(page.get_by_text("sync_defs/rows_per_second", exact=True)).to_be_visible()
@@ -180,13 +186,44 @@ def two_chosen_items_are_launched_from_the_launchpad(project, page):
     expect(page.get_by_text("erp_inventory: 2 fetched = 2 unchanged").first).to_be_visible()
 
 
-def a_webhook_message_is_applied(project, page):
-    job = load_jobs()["erp_inventory"]
-    item = {"sku": "SKU-0001", "name": "By webhook", "quantity": 5, "price": "1.10", "active": True}
+def a_wrong_config_is_refused(project, page):
+    page.goto(f"{project.url}/locations/sync_defs/jobs/sync_erp_inventory/playground")
+    editor = page.locator(".CodeMirror").first
+    expect(editor).to_contain_text("erp_inventory:")
+    editor.evaluate("(element, text) => element.CodeMirror.setValue(text)", WRONG)
+    refusal = """Value "five" of type "<class 'str'>" is not valid for expected type "Int"."""
+    expect(page.get_by_text(refusal).first).to_be_visible()
+    expect(page.get_by_role("button", name="Launch Run")).to_be_disabled()
+
+
+def send(database, message_id, **values):
+    """Put a message in the inbox, as the receiver does."""
+    item = {"sku": "SKU-0001", "name": "By webhook", "price": "1.10", "active": True, **values}
+    item["updated_at"] = database.now().isoformat()
+    body = json.dumps({"type": "inventory.changed", "data": item}).encode()
+    message = read_message(load_jobs()["erp_inventory"], message_id=message_id, body=body, now=database.now())
+    Inbox(database).enqueue(message)
+
+
+def a_rejected_message_fails_its_check_as_a_warning(project, page):
     with Database(f"sqlite:///{project.folder / 'sync_defs.db'}") as database:
-        item["updated_at"] = database.now().isoformat()
-        body = json.dumps({"type": "inventory.changed", "data": item}).encode()
-        Inbox(database).enqueue(read_message(job, message_id="m1", body=body, now=database.now()))
+        send(database, "m2", quantity="many")
+        wait_until(lambda: Inbox(database).counts("erp_inventory").later == 1, within_s=60)
+    page.goto(f"{project.url}/assets/erp_inventory?view=checks&checkDetail=no_rejected_records")
+    expect(page.get_by_text("1 of 1 rejected, 1 open").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Warning").first).to_be_visible()
+    expect(page.get_by_text("No record of the source waits for retry").first).to_be_visible()
+
+
+def the_watch_ticks(project, page):
+    page.goto(f"{project.url}/locations/sync_defs/sensors/sync_watch")
+    expect(page.get_by_text("Reports syncs that are late").first).to_be_visible()
+    expect(page.get_by_text("0 runs requested").first).to_be_visible(timeout=90_000)
+
+
+def a_webhook_message_is_applied(project, page):
+    with Database(f"sqlite:///{project.folder / 'sync_defs.db'}") as database:
+        send(database, "m1", quantity=5)
         wait_until(lambda: Inbox(database).depth() == {}, within_s=60)
     wait_until(lambda: project.materializations() == 3, within_s=60)
     page.goto(f"{project.url}/assets/erp_inventory?view=events")

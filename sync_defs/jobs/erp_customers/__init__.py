@@ -21,6 +21,8 @@ class ErpCustomers(SyncJob[dict[str, Any], Customer]):
     timezone = "Europe/Berlin"
     on_missing = mark(active=False, otherwise=True)
     group = "erp"
+    owners = ("team:shop",)
+    source_kind = "rest"
     create_tables = (Customer,)
     masked_fields = frozenset({"email", "street"})
 

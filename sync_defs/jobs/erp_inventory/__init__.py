@@ -23,6 +23,9 @@ def chosen(external_ids: Sequence[str], erp: ErpClient) -> list[dict[str, Any]]:
     create_table=True,
     every="1h",
     group="erp",
+    owners=["team:shop"],
+    tags={"domain": "catalogue"},
+    source_kind="rest",
 )
 def erp_inventory(erp: ErpClient, cursor: Cursor) -> Iterable[list[dict[str, Any]]]:
     """Name, stock and price of every variant, from the ERP; hourly, only what changed since the last run."""
