@@ -25,6 +25,7 @@ from sync_defs.store.presence import present
 from sync_defs.store.schema import leases
 
 LOOK_EVERY_S: Final = 30.0
+LOOK_AGAIN_S: Final = 10.0
 UNSEEN_S: Final = 60.0
 """After the end of the last sign: ops in processes of their own are some seconds apart."""
 NEVER_SEEN_S: Final = 600.0
@@ -62,26 +63,40 @@ class Ghosts:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._look_at = monotonic()
+        self._suspected = frozenset[str]()
 
     def report(self, context: dg.SensorEvaluationContext, database: Database) -> None:
-        """Report ghosts as failed, if it is time to look."""
+        """Report ghosts as failed, if it is time to look: those that look like one twice, 10 s apart.
+
+        A database that was away for long kept all of them from their signs; once it is back, they show them again.
+        """
         with self._lock:
             if self._monotonic() < self._look_at:
                 return
             self._look_at = self._monotonic() + LOOK_EVERY_S
+            self._suspected = self._look(context, database, self._suspected)
+            if self._suspected:
+                self._look_at = self._monotonic() + LOOK_AGAIN_S
+
+    def _look(
+        self, context: dg.SensorEvaluationContext, database: Database, suspected: frozenset[str]
+    ) -> frozenset[str]:
+        """Report who was suspected before, and return who is for the first time."""
         instance = context.instance
         records = [
             record
             for record in instance.get_run_records(dg.RunsFilter(statuses=_AT_WORK))
             if self._is_ours(record.dagster_run, _location(context))
         ]
-        signs = _signs(database, [record.dagster_run.run_id for record in records])
-        for record in records:
-            if _is_ghost(record, signs.get(record.dagster_run.run_id), database.now()):
-                run = instance.get_run_by_id(record.dagster_run.run_id)
-                if run is not None and run.status in _AT_WORK:  # it may have ended in between
-                    instance.report_run_failed(run, MESSAGE)
+        by_id = {record.dagster_run.run_id: record for record in records}
+        signs, now = _signs(database, by_id), database.now()
+        ghosts = frozenset(run_id for run_id, record in by_id.items() if _is_ghost(record, signs.get(run_id), now))
+        for run_id in ghosts & suspected:
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.status in _AT_WORK:  # it may have ended in between
+                instance.report_run_failed(run, MESSAGE)
         _forget(database)
+        return ghosts - suspected
 
     def _is_ours(self, run: dg.DagsterRun, location: str | None) -> bool:
         origin = run.remote_job_origin

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from sync_defs.orchestration.ghosts import NEVER_SEEN_S, UNSEEN_S, Ghosts, sign_of_life
+from sync_defs.orchestration.ghosts import LOOK_AGAIN_S, NEVER_SEEN_S, UNSEEN_S, Ghosts, sign_of_life
 from sync_defs.store.presence import PRESENCE_S
 from sync_defs.store.schema import leases
 
@@ -35,9 +35,9 @@ def start(shop):
 
 @pytest.fixture
 def look(shop, database):
-    """Look for ghosts once."""
+    """Look for ghosts twice, 10 s apart; call what is given in between."""
 
-    def report():
+    def report(between=lambda: None):
         context = dg.SensorEvaluationContext(
             instance_ref=None,
             last_tick_completion_time=None,
@@ -47,7 +47,12 @@ def look(shop, database):
             repository_name=None,
             code_location_origin=OURS,
         )
-        Ghosts([shop.job]).report(context, database)
+        now = [0.0]
+        ghosts = Ghosts([shop.job], monotonic=lambda: now[0])
+        ghosts.report(context, database)
+        between()
+        now[0] = LOOK_AGAIN_S
+        ghosts.report(context, database)
 
     return report
 
@@ -136,6 +141,16 @@ def test_a_queued_run_is_no_ghost(start, look, status_of, clock):
     clock.sleep(24 * 3600)
     look()
     assert status_of(run_id) is dg.DagsterRunStatus.QUEUED
+
+
+def test_a_run_that_shows_itself_again_is_no_ghost(look, start, status_of, database, clock):
+    """The database was away for so long that no run could renew its sign; one is back before the second look."""
+    back, gone = start(), start()
+    for run_id in (back, gone):
+        leave_sign(database, run_id, "another-host/1@1")
+    clock.now += timedelta(seconds=PRESENCE_S + UNSEEN_S + 1)
+    look(between=lambda: leave_sign(database, back, "another-host/1@1"))
+    assert (status_of(back), status_of(gone)) == (STARTED, dg.DagsterRunStatus.FAILURE)
 
 
 def test_signs_of_runs_long_ago_are_deleted(look, database, clock):
