@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, cast
+
+from sqlalchemy import String
 
 from sync_defs.engine.external_id import external_id_text
 from sync_defs.errors import CODE_CHARS, REASON_CHARS, MessageError, RecordError, SyncError, storable
@@ -19,6 +22,7 @@ from sync_defs.inbox import strict_json
 from sync_defs.inbox.message import Message, MessageItem
 from sync_defs.inbox.version import version_text
 from sync_defs.job import Job, SyncJob, TableSync, is_callback_job
+from sync_defs.store.coerce import coercer
 from sync_defs.store.mapping import reviver
 
 MAX_ITEMS: Final = 10_000
@@ -103,11 +107,15 @@ def extract(job: Job, payload: object) -> list[object]:
 
 
 def external_id_of(job: Job, item: object) -> str:
-    """Return the external id of a record or `Deletion`.
+    """Return the external id of a record or `Deletion`, in the form of the target's key: `007` is 7 in an integer one.
 
     Raises:
         RecordError: it has none, or one that is refused.
     """
+    return _form_of_key(job)(_given_id(job, item))
+
+
+def _given_id(job: Job, item: object) -> str:
     if isinstance(item, Deletion) and (item.external_id is not None or item.record is None):
         return external_id_text(item.external_id)
     try:
@@ -118,6 +126,23 @@ def external_id_of(job: Job, item: object) -> str:
         reason = f"get_external_id failed: {type(error).__name__}"
         raise RecordError(reason, code="external_id_missing") from None
     return external_id_text(value)
+
+
+@lru_cache
+def _form_of_key(job: Job) -> Callable[[str], str]:
+    """Return what gives all spellings of one id the same text, so that they are one row of the queue."""
+    column = job.target.columns[next(iter(job.key))] if isinstance(job, TableSync) else None
+    if column is None or isinstance(column.type, String):
+        return lambda external_id: external_id
+    coerce = coercer(column, keeps_time_zones=True)
+
+    def form(external_id: str) -> str:
+        try:
+            return str(coerce(external_id))
+        except RecordError:  # the apply rejects it
+            return external_id
+
+    return form
 
 
 def _reader(job: Job) -> Callable[[object], object]:

@@ -1,6 +1,7 @@
 """From a body to items, and from a queue row's payload back to one record."""
 
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from sync_defs.errors import MessageError, RecordError
 from sync_defs.fields import Deletion
 from sync_defs.inbox import MessageItem, read_item, read_message
-from sync_defs.inbox.envelope import MAX_ITEMS
-from sync_defs.job import SyncJob
+from sync_defs.inbox.envelope import MAX_ITEMS, external_id_of
+from sync_defs.job import SyncJob, TableSync
 
 START = datetime(2026, 11, 23, 18, tzinfo=UTC)
 
@@ -201,3 +202,21 @@ def test_convert_is_applied_to_the_version():
 
     [item] = read(erp, b'{"data": {"id": "A", "v": {"n": 5}}}').items
     assert item.version == "n:5"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spellings", "text"),
+    [
+        (sa.Integer(), [7, "7", "007"], "7"),
+        (sa.Uuid(), ["0D8E1BC2-0000-4000-8000-0000000000AB", "0d8e1bc2-0000-4000-8000-0000000000ab"], None),
+        (sa.Integer(), ["seven"], "seven"),
+        (sa.String(9), ["007"], "007"),
+    ],
+)
+def test_all_spellings_of_an_id_are_one_row_of_the_queue(kind, spellings, text):
+    """An older message would else wait, and come after a newer one for the same row."""
+    table = sa.Table("items", sa.MetaData(), sa.Column("id", kind, primary_key=True), sa.Column("name", sa.String(9)))
+    job = TableSync(list, name="items", target=table, key="id", fields={"name": "name"})
+    ids = {external_id_of(job, {"id": spelling}) for spelling in spellings}
+    ids |= {external_id_of(job, Deletion(external_id=spelling)) for spelling in spellings}
+    assert ids == {text or str(uuid.UUID(spellings[0]))}
