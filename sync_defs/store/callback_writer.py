@@ -106,7 +106,8 @@ class CallbackWriter(Writer):
         for ids in in_chunks(self._missing):
             self._remove_missing(ids)
             self._settle_chunk()
-        # Deletes commit with the first records: where most of these fail, nothing is deleted.
+        # Deletes commit with the first records: where most of these fail, nothing is deleted, and no message comes in
+        # between what was judged missing and its end.
         done = 0
         while rows := self._next_chunk(done):
             self._write_chunk(rows)
@@ -122,7 +123,8 @@ class CallbackWriter(Writer):
 
     def judged(self) -> dict[str, int]:
         """See `Writer`."""
-        return dict(self._committed + self._tally)
+        so_far = self._committed + self._tally
+        return {outcome.value: so_far[outcome.value] for outcome in Outcome}
 
     def settle(self) -> ChangeCounts:
         """See `Writer`."""
@@ -232,9 +234,6 @@ class CallbackWriter(Writer):
             return None
 
     def _remove_missing(self, ids: Sequence[str]) -> None:
-        touched = self._touched(ids)  # by a message that came in after the chunk before
-        self._counts.missing -= len(touched)
-        ids = [external_id for external_id in ids if external_id not in touched]
         removed: list[dict[str, str]] = []
         for external_id, done in self._run_all(ids, self._calls.remove, ids, deletes=True):
             if done.error is not None:
