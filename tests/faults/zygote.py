@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
         if not self._ended.is_set():
-            os.kill(self.pid, number)  # its parent reaps it, but the pid is not given away as quickly as that
+            with suppress(ProcessLookupError):  # it has, and the news of it is on its way
+                os.kill(self.pid, number)
 
     def wait(self, within_s: float = 60.0) -> int:
         """Return the exit status, as soon as there is one."""

@@ -59,11 +59,11 @@ class Daemon:
         )
         result = self.sensor.evaluate_tick(context)
         reach("evaluated")
-        for event in result.asset_events:
+        for event in result.asset_events or ():
             if isinstance(event, dg.AssetMaterialization):
                 self.append("told", str(event.metadata["sync_defs/created"].value))
             reach("told")
-        for request in result.run_requests:
+        for request in result.run_requests or ():
             self.append("rung", str(request.run_key))
             reach("rung")
         new = cursor.with_suffix(".new")
@@ -140,7 +140,9 @@ def main() -> None:
             ahead += timedelta(seconds=RING_S + 60)
             daemon.tick()
             ahead += timedelta(seconds=RING_S + 60)
-        missing = {f"{kind}-{number}" for kind in ("told", "due") for number in range(1, nth + 1, int(step))} - daemon.rows()
+        missing = {
+            f"{kind}-{number}" for kind in ("told", "due") for number in range(1, nth + 1, int(step))
+        } - daemon.rows()
         sum_told = sum(map(int, daemon.lines("told")))
     print(json.dumps({"kills": kills, "points": nth, "missed": missed, "missing": sorted(missing), "told": sum_told}))  # noqa: T201
 
