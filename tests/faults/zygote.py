@@ -149,6 +149,7 @@ def main() -> None:
     writing.setblocking(False)
     signal.set_wakeup_fd(writing.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    living: set[int] = set()
     for line in _lines(reading):
         if line is not None:
             order = json.loads(line)
@@ -159,9 +160,13 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 _live(roles.ROLES[order["role"]], order["log"], order["arguments"])
+            living.add(pid)
             _tell({"pid": pid})
         while (ended := _reap()) is not None:
+            living.discard(ended["pid"])
             _tell(ended)
+    for pid in living:  # whichever way the test's process has ended
+        os.kill(pid, signal.SIGKILL)
 
 
 def _lines(woken: socket.socket) -> Any:
