@@ -21,7 +21,7 @@ class CrashingServer:
     url: sa.URL
     times_killed: int = 0
     _command: list[bytes] = field(default_factory=list)
-    _process: subprocess.Popen[bytes] | None = None
+    _process: subprocess.Popen[Any] | None = None
 
     @property
     def home(self) -> Path:

@@ -173,8 +173,8 @@ def _integrity(connection: sa.Connection) -> Iterator[str]:
     kind = connection.dialect.name
     if kind == "sqlite":
         answers = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-        broken = [] if answers == ["ok"] else answers
-        broken += connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        broken = [*orphans, *(answer for answer in answers if answer != "ok")]
     elif kind == "postgresql":
         broken = _postgresql_integrity(connection)
     else:

@@ -65,8 +65,8 @@ class World:
         dialect = self.database.dialect
         drop = dialect.drop_item_stage
 
-        def drop_or_die(*given: Any) -> None:
-            drop(*given)
+        def drop_or_die(connection: sa.Connection, stage: sa.Table) -> None:
+            drop(connection, stage)
             if self.is_fatal:
                 raise Killed
 
@@ -141,13 +141,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.queue)
     @rule(limit=st.integers(1, 3))
     def claim(self, limit: int) -> None:
-        worker = self.next_number()
-        claims = Inbox.claim(self.inbox, self.world.job.name, limit)
-        assert [claimed.message_id for claimed in claims] == [
-            sent.message_id for sent in self.model.claim(worker, limit)
-        ]
-        if claims:
-            self.claims[worker] = claims
+        self.take(limit)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -255,8 +249,8 @@ class Machine(RuleBasedStateMachine):
             for sku, waiting in self.model.queue.items()
         }
 
-    def take(self, limit: int) -> int | None:
-        """Have a worker claim something, and return its number; None where there is nothing to claim."""
+    def take(self, limit: int) -> None:
+        """Have a worker claim something."""
         worker = self.next_number()
         claims = Inbox.claim(self.inbox, self.world.job.name, limit)
         assert [claimed.message_id for claimed in claims] == [
@@ -264,7 +258,6 @@ class Machine(RuleBasedStateMachine):
         ]
         if claims:
             self.claims[worker] = claims
-        return worker if claims else None
 
     def settle(self, worker: int) -> None:
         """Have a worker apply what it claimed."""

@@ -22,7 +22,7 @@ from sync_defs.store import runs
 from sync_defs.store.database import Database
 from sync_defs.store.store import SqlStore
 
-Reach = Callable[[str], None]
+Reach = Callable[[str], object]
 STEPS: Final[dict[str, tuple[Any, str]]] = {
     "accept": (Inbox, "enqueue_all"),
     "claim": (Inbox, "claim"),
@@ -54,13 +54,13 @@ class Points:
         writing: Any = SqlStore.writing
         setattr(SqlStore, "writing", self._within("write", writing))  # noqa: B010 - another type
         for module in (runs, inbox_module):
-            module.renewing = self._renewing(module.renewing)
+            vars(module)["renewing"] = self._renewing(vars(module)["renewing"])
         event.listen(database.engine, "before_cursor_execute", lambda *_: self.reach("statement"))
         commit = database.engine.dialect.do_commit
 
-        def do_commit(connection: Any) -> None:
+        def do_commit(dbapi_connection: Any) -> None:
             self.reach("commit")
-            commit(connection)
+            commit(dbapi_connection)
             self.reach("committed")
 
         database.engine.dialect.do_commit = do_commit

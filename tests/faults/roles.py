@@ -86,7 +86,7 @@ def set_up(
     database.clock = FastClock(**clock)
     if record is not None:
         written = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        points = Points(lambda name: os.write(written, f"{name}\n".encode()) and None)
+        points = Points(lambda name: os.write(written, f"{name}\n".encode()))
     else:
         points = Points(kill_at(*kill) if kill else unarmed)
     points.bind(database)

@@ -67,6 +67,7 @@ class Shop:
 
     def deliver(self, *versions: Any, kind: str = "goods.changed") -> Any:
         """Deliver a message of item A for each version, and drain after each; return the account of the last."""
+        results = None
         for version in versions:
             self.count += 1
             body = json.dumps({"type": kind, "data": self.record("A", **version)}).encode()

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class Child:
     def signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
         if not self._ended.is_set():
-            os.kill(self.pid, number)  # its parent reaps it, but the pid is not given away as quickly as that
+            with suppress(ProcessLookupError):  # it has, and the news of it is on its way
+                os.kill(self.pid, number)
 
     def wait(self, within_s: float = 60.0) -> int:
         """Return the exit status, as soon as there is one."""
@@ -147,6 +149,7 @@ def main() -> None:
     writing.setblocking(False)
     signal.set_wakeup_fd(writing.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    living: set[int] = set()
     for line in _lines(reading):
         if line is not None:
             order = json.loads(line)
@@ -157,9 +160,13 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 _live(roles.ROLES[order["role"]], order["log"], order["arguments"])
+            living.add(pid)
             _tell({"pid": pid})
         while (ended := _reap()) is not None:
+            living.discard(ended["pid"])
             _tell(ended)
+    for pid in living:  # whichever way the test's process has ended
+        os.kill(pid, signal.SIGKILL)
 
 
 def _lines(woken: socket.socket) -> Any:

@@ -59,11 +59,11 @@ class Daemon:
         )
         result = self.sensor.evaluate_tick(context)
         reach("evaluated")
-        for event in result.asset_events:
+        for event in result.asset_events or ():
             if isinstance(event, dg.AssetMaterialization):
                 self.append("told", str(event.metadata["sync_defs/created"].value))
             reach("told")
-        for request in result.run_requests:
+        for request in result.run_requests or ():
             self.append("rung", str(request.run_key))
             reach("rung")
         new = cursor.with_suffix(".new")
