@@ -35,7 +35,8 @@ def run(*arguments):
     return subprocess.run(command, check=False, timeout=60, capture_output=True, text=True, env=os.environ)
 
 
-@pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.fault
+@pytest.mark.parametrize("migrated_url", ["postgresql"], indirect=True)
 def test_the_upsert_goes_on_from_the_stage_that_a_killed_run_left(fetches, migrated_url):
     killed = run()
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
