@@ -32,7 +32,8 @@ def live(keeper: Keeper, zygote: Any, job: str, **given: Any) -> int:
     ]
     items = keeper.ledger.newest
     del items[job][late]  # where the source is asked, it does not show this one yet: the message is tried again
-    items[job] |= {a: 2, f"{day}-other": 1}
+    # A full fetch has an older state than the last message; a source that is asked for an item has what it told of.
+    items[job] |= {a: 3 if JOBS[job].refetch else 2, f"{day}-other": 1}
     for sku, revision in items[job].items():
         keeper.ledger.make(job, sku, revision)
     keeper.source.write(items)
