@@ -94,6 +94,7 @@ CASES = (
     Case(name="full", title="full compare", options={"run": {"full": True}}),
     *(Case(name=form, title=f"nothing changed, from {source}", form=form) for form, source in _FRAMES.items()),
     Case(name="items", title="nothing changed", references=("orm_once", "orm_each"), most_rows=10_000),
+    Case(name="dagster", title="nothing changed, as a run of Dagster", task="dagster", references=("product", "parse")),
     *(
         Case(
             name=f"faults_{bad}",

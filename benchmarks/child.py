@@ -21,6 +21,7 @@ _TASKS = {
     "articles": "product.sync_article",
     "callbacks": "product.sync_callbacks",
     "known_callbacks": "product.sync_known_callbacks",
+    "dagster": "dagster_run.sync_in_dagster",
 }
 
 

@@ -106,26 +106,33 @@ def sync_known_callbacks(task: Task) -> Work:
 
 
 def _run(task: Task, job: Job) -> Work:
-    fetch = open_source(task.form, task.source)
+    fetch = fetch_of(task)
     options = task.options.get("run", {})
     if task.warm_url:
-        _warm_up(task.warm_url, job if task.table == product.name else product_job())
+        warm = job if task.table == product.name else product_job()
+        warm_up(task.warm_url, lambda url, fetch: run_sync(warm, database=url, resources={"source": fetch}))
 
     def work() -> dict[str, Any]:
-        return _told(run_sync(job, database=task.url, resources={"source": fetch}, **options))
+        return told_of(run_sync(job, database=task.url, resources={"source": fetch}, **options))
 
     return work
 
 
-def _warm_up(url: str, job: Job) -> None:
+def fetch_of(task: Task) -> Fetch:
+    """Return what reads the task's file."""
+    return open_source(task.form, task.source)
+
+
+def warm_up(url: str, sync: Callable[[str, Fetch], object]) -> None:
     """Create, update and leave a few rows elsewhere, so that everything is imported that the work will need."""
     first = os.getpid() * 10  # other rows than those of the process before
     for increase in (0, 1, 1):
         page = [wire_form(stored_row(0, number, increase)) for number in range(first, first + 10 - increase)]
-        run_sync(job, database=url, resources={"source": lambda page=page: iter([page])})
+        sync(url, lambda page=page: iter([page]))
 
 
-def _told(results: SyncResults) -> dict[str, Any]:
+def told_of(results: SyncResults) -> dict[str, Any]:
+    """Return what a measured process tells of a run."""
     return {
         "outcomes": {str(outcome): count for outcome, count in results.outcomes.items() if count}
         | ({"deleted": results.deleted} if results.deleted else {}),

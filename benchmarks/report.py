@@ -29,6 +29,7 @@ _TASKS = {
     "articles": "sync_defs",
     "callbacks": "sync_defs",
     "known_callbacks": "sync_defs",
+    "dagster": "sync_defs in Dagster",
 }
 _SYNCS = {"load": "first load", "unchanged": "nothing changed", "percent": "1 % changed"}
 _CHARTED = ("unchanged", "percent", "load", "changed", "full")

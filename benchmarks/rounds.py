@@ -86,7 +86,7 @@ class Bench:
         if name == "parse":
             return task
         url = self._place.clone(self._template(case))
-        if name != case.task:
+        if name not in (case.task, "product"):
             return dataclasses.replace(task, url=url)
         job = {**self._job_options, **case.options.get("job", {})}
         options = {"job": job, "run": case.options.get("run", {})}
