@@ -89,7 +89,7 @@ def test_an_exception_in_on_complete_hides_nothing(world, fails, caplog):
             world.sync(job)
     else:
         assert world.sync(job).created == 1
-    assert "raised after run" in caplog.text
+    assert "raised ValueError after run" in caplog.text
 
 
 def test_a_failing_on_start_fails_the_run(world):
