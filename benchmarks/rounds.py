@@ -119,7 +119,8 @@ class Bench:
     def _template(self, case: Case) -> str:
         """Return the database that a case starts from; what a job left there came from the same kind of source."""
         if case.start == "base":
-            return self._made(f"{case.task} {case.form}", lambda: self._loaded(case))
+            options = json.dumps(case.options.get("job", {}))  # what is kept for a proof depends on them
+            return self._made(f"{case.task} {case.form} {options}", lambda: self._loaded(case))
         return self._made(case.start, self._with_articles if case.start == "articles" else self._place.prepare)
 
     def _made(self, name: str, make: Callable[[], str]) -> str:
