@@ -84,7 +84,8 @@ class JobState(ABC):
         put, removed = self._news()
         touched = self._touched(held.watermark) if held is not None else []
         is_news = held is None or len(put) or len(removed) or touched
-        rows = self._rows() if is_news else None
+        # A state that was believed had an entry for each row: it has been counted before the fetch.
+        rows = self._rows() if held is None else None
         moved = None if shift is None or handle.drift is None else _checksum_of(last) ^ handle.drift ^ shift
         header = StateHeader(
             digest=self._digest,

@@ -116,14 +116,14 @@ class TableStatements:
     def count_missing(self) -> Select[Any]:
         """Count the rows that a complete fetch did not have."""
         if self.is_sifted:
-            return select(func.count()).select_from(self.stage).where(self._is_still_missing())
+            return select(func.count()).select_from(self._still_missing().subquery("missing"))
         return select(func.count()).select_from(self.target).where(self._is_missing())
 
     def stage_missing(self) -> Any:
         """Have the missing rows in the stage, with negative numbers, to be deleted or marked."""
         action = Action.MARKED if self.policy.action is MissingAction.MARK else Action.DELETED
         if self.is_sifted:
-            return update(self.stage).where(self._is_still_missing()).values(action=action.value)
+            return update(self.stage).where(self.stage.c.seq.in_(self._still_missing())).values(action=action.value)
         rows = select(
             -func.row_number().over(order_by=self.key),
             self.dialect.key_text(self.key),
@@ -288,13 +288,21 @@ class TableStatements:
         of_partition, partition = self.mapping.job.in_partition, self.run.partition
         return [of_partition(self.target, partition)] if of_partition is not None and partition is not None else []
 
-    def _is_still_missing(self) -> ColumnElement[bool]:
-        s, seen = self.stage, self.stage.alias("seen")
-        # A record whose id differs, but not for the target, is the row's all the same.
-        there = [self._joins(s), ~exists().where(self._joins(seen), seen.c.seq > 0)]
+    def _still_missing(self) -> Select[Any]:
+        """Return the numbers of the rows listed as missing that are so still.
+
+        Each is looked up by its key, in a subquery: as a join, PostgreSQL would read the whole target.
+        """
+        s, seen = self.stage.alias("s"), self.stage.alias("seen")
+        held = select(self.key).where(self._joins(s))
         if self.policy.action is MissingAction.MARK:
-            there.append(self._is_unmarked())
-        return and_(s.c.action == MISSING, exists().where(*there), ~self._is_touched(s.c.external_id))
+            held = held.where(self._is_unmarked())
+        key = held.limit(1).correlate(s).scalar_subquery().label("held")
+        listed = select(s.c.seq, s.c.external_id, key).where(s.c.action == MISSING).subquery("listed")
+        # A record whose id differs, but not for the target, is the row's all the same.
+        is_seen = exists().where(self.dialect.same_key(listed.c.held, seen.c.v0), seen.c.seq > 0)
+        is_there = listed.c.held.is_not(None)
+        return select(listed.c.seq).where(is_there, ~is_seen, ~self._is_touched(listed.c.external_id))
 
     def _is_unmarked(self) -> ColumnElement[bool]:
         column = self.target.columns[str(self.policy.column)]

@@ -37,7 +37,7 @@ from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, 
 from sync_defs.store.rejects import kept_records
 from sync_defs.store.staging import load
 from sync_defs.store.statements import TableStatements
-from sync_defs.store.table_writer import TableWriter, count_missing, diff_table, expected_without_state
+from sync_defs.store.table_writer import TableWriter, count_missing, count_rows, diff_table, expected_without_state
 
 ITEM_SAMPLES: Final = 100
 """Items of one transaction that its results name."""
@@ -163,8 +163,7 @@ class SqlStore(Store):
             if handle.is_complete:
                 counts.missing = count_missing(connection, statements, handle)
                 if counts.missing and job.missing_policy.action is not MissingAction.KEEP:
-                    rows = int(connection.execute(statements.count_rows()).scalar_one())
-                    counts.withheld_reason = allow(counts.missing, rows)
+                    counts.withheld_reason = allow(counts.missing, count_rows(connection, statements, handle))
                     counts.withheld = counts.missing if counts.withheld_reason else 0
             return counts
 

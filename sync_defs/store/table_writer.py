@@ -70,7 +70,7 @@ class TableWriter(Writer):
         self._missing = count_missing(self._connection, self._statements, self._handle)
         if self._missing == 0 or policy is MissingAction.KEEP:
             return
-        self._withheld_reason = allow(self._missing, self._count_rows())
+        self._withheld_reason = allow(self._missing, count_rows(self._connection, self._statements, self._handle))
         if self._withheld_reason is None:
             self._connection.execute(self._statements.stage_missing())
         else:
@@ -167,9 +167,10 @@ class TableWriter(Writer):
         """Return how many rows the target has now; not of single items, since a count reads the whole table."""
         if self._run.is_item:
             return None
-        if self._handle.row_count is not None:
-            return self._handle.row_count + self._written[Action.CREATED] - self._written[Action.DELETED]
-        return self._count_rows()
+        rows = count_rows(self._connection, self._statements, self._handle)
+        if self._handle.row_count is None:
+            return rows
+        return rows + self._written[Action.CREATED] - self._written[Action.DELETED]
 
     def _moves_checksum(self) -> bool:
         if self._run.dry_run:
@@ -178,9 +179,6 @@ class TableWriter(Writer):
             header = load_header(self._connection, self._run.job_name)
             return header is not None and header.checksum is not None
         return self._handle.has_prints
-
-    def _count_rows(self) -> int:
-        return int(self._connection.execute(self._statements.count_rows()).scalar_one())
 
     def _range(self) -> tuple[int, int]:
         seq = self._statements.stage.c.seq
@@ -238,6 +236,13 @@ def count_missing(connection: Connection, statements: TableStatements, handle: S
     if handle.missing is not None and statements.policy.action is MissingAction.KEEP:
         return handle.missing
     return int(connection.execute(statements.count_missing()).scalar_one())
+
+
+def count_rows(connection: Connection, statements: TableStatements, handle: StageHandle) -> int:
+    """Return how many rows the target had beside the fetch, or has now if they were not counted there."""
+    if handle.row_count is not None:
+        return handle.row_count
+    return int(connection.execute(statements.count_rows()).scalar_one())
 
 
 def expected_without_state(connection: Connection, statements: TableStatements) -> str | None:
