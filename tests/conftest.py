@@ -26,6 +26,7 @@ from sync_defs import Database
 from sync_defs.store.database import REVISION
 from tests.clock import Clock
 from tests.mariadb import MariadbDatabase, MariadbServer
+from tests.tryton import shared_template
 
 pytest.register_assert_rewrite("sync_defs.testing.conformance")
 POSTGRESQL_VARIABLE = "SYNC_TEST_POSTGRESQL_URL"
@@ -180,7 +181,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
-        if "store" not in item.path.parts and runs_on_a_server(item):
+        if not is_worth_tracing(item):
             item.add_marker("no_cover")
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
@@ -190,9 +191,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Do not trace whole programs, of which Dagster and Tryton are most: in them it takes longer than the test."""
-    is_whole = not {"e2e", "ui"}.isdisjoint(item.path.parts) or item.get_closest_marker("tryton")
-    traced = os.environ.pop(TRACED_VARIABLE, None) if is_whole else None
+    """Do not trace whole programs, of which Dagster and Tryton are most, nor those that are killed before they tell."""
+    is_whole = not {"e2e", "ui"}.isdisjoint(item.path.parts)
+    is_apart = is_whole or any(map(item.get_closest_marker, ("fault", "tryton")))
+    traced = os.environ.pop(TRACED_VARIABLE, None) if is_apart else None
     try:
         return (yield)
     finally:
@@ -200,14 +202,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             os.environ[TRACED_VARIABLE] = traced
 
 
-def runs_on_a_server(item: pytest.Item) -> bool:
-    """Say whether the test is one that runs on each database, here on another than SQLite.
+def is_worth_tracing(item: pytest.Item) -> bool:
+    """Say whether to measure coverage in a test, which then takes nearly twice as long.
 
-    It then runs the lines that it ran on SQLite, and tracing them again takes minutes in all. What differs between
-    databases is traced where tests/store tests it.
+    On PostgreSQL and MariaDB a test runs the lines that it ran on SQLite; what differs between databases is traced
+    where tests/store tests it. The examples of a property run what other tests run.
     """
+    if item.get_closest_marker("hypothesis"):
+        return False
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and any(value in ("postgresql", "mariadb") for value in callspec.params.values())
+    if "store" in item.path.parts or callspec is None:
+        return True
+    return not any(value in ("postgresql", "mariadb") for value in callspec.params.values())
 
 
 def pytest_report_header() -> list[str]:
@@ -364,6 +370,12 @@ def wait_until_up(server: PostgresqlServer, log: Path) -> str:
             if time.monotonic() > give_up:
                 raise RuntimeError(log.read_text(errors="replace")) from None
             time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def tryton_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to start Tryton servers from, with `tests.tryton.COUNT` products."""
+    return shared_template(tmp_path_factory)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from tests.cli.conftest import ROOT, environment
 from tests.cli.test_run import wait_for
 from tests.cli.test_serve import free_port
+from tests.conftest import TRACED_VARIABLE
 
 MATERIALIZATIONS = """
 query {
@@ -30,6 +31,15 @@ query {
 """
 
 
+START = f"""
+import os
+os.environ.pop("{TRACED_VARIABLE}", None)
+from sync_defs.cli import main
+raise SystemExit(main())
+"""
+"""Coverage is measured in `up` itself, not in the parts that it starts."""
+
+
 class Up:
     """A running `sync-defs up` in a folder with the project's own two files."""
 
@@ -42,7 +52,7 @@ class Up:
         self.output = folder / "up.out"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sync_defs.cli", "up", "--no-browser", "--tick", "0", *words],
+                [sys.executable, "-c", START, "up", "--no-browser", "--tick", "0", *words],
                 cwd=folder,
                 env=environment() | {"PYTHONWARNINGS": "default"},
                 stdin=subprocess.DEVNULL,

@@ -15,33 +15,27 @@ import pytest
 import sync_defs.connectors.tryton
 from sync_defs.connectors.tryton import TrytonClient
 from sync_defs.errors import ConfigurationError, FetchError
-from sync_defs.testing.tryton_server import TrytonProduct, TrytonServer, make_template, sample_products
+from sync_defs.testing.tryton_server import TrytonProduct, TrytonServer, sample_products
+from tests.tryton import COUNT
 
 PASSWORD = "s3cret-passw0rd"
-COUNT = 500
 
 # --- against a real Tryton ------------------------------------------------------------------------
 
 real = [pytest.mark.tryton, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an initialised database that holds `COUNT` products."""
-    return make_template(tmp_path_factory.getbasetemp(), products=COUNT)
-
-
 @pytest.fixture(scope="module")
-def untouched(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrytonServer]:
+def untouched(tryton_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrytonServer]:
     """A running Tryton that no test changes."""
-    with TrytonServer(tmp_path_factory.mktemp("untouched"), template=template) as server:
+    with TrytonServer(tmp_path_factory.mktemp("untouched"), template=tryton_template) as server:
         yield server
 
 
 @pytest.fixture
-def erp(template: Path, tmp_path: Path) -> Iterator[TrytonServer]:
+def erp(tryton_template: Path, tmp_path: Path) -> Iterator[TrytonServer]:
     """A running Tryton of this test's own."""
-    with TrytonServer(tmp_path / "erp", template=template) as server:
+    with TrytonServer(tmp_path / "erp", template=tryton_template) as server:
         yield server
 
 

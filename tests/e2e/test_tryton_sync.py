@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from sync_defs import Database, FetchError, SyncResults, run_sync, table_sync
 from sync_defs.connectors.tryton import TrytonClient
-from sync_defs.testing.tryton_server import TrytonProduct, TrytonServer, make_template, sample_products
+from sync_defs.testing.tryton_server import TrytonProduct, TrytonServer, sample_products
+from tests.tryton import COUNT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.tryton, pytest.mark.slow, pytest.mark.timeout(300)]
 
-COUNT = 500
 
 products = sa.Table(
     "products",
@@ -43,16 +43,10 @@ def tryton_products(erp: TrytonClient) -> Iterable[list[dict[str, object]]]:
     return erp.products()
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an initialised database that holds `COUNT` products."""
-    return make_template(tmp_path_factory.getbasetemp(), products=COUNT)
-
-
 @pytest.fixture
-def server(template: Path, tmp_path: Path) -> Iterator[TrytonServer]:
+def server(tryton_template: Path, tmp_path: Path) -> Iterator[TrytonServer]:
     """A running Tryton of this test's own."""
-    with TrytonServer(tmp_path / "erp", template=template) as running:
+    with TrytonServer(tmp_path / "erp", template=tryton_template) as running:
         yield running
 
 

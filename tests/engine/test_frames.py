@@ -12,11 +12,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_defs import Database, TableSync, run_sync
 from sync_defs.store.frames import FramePage
+from tests.examples import few
 
 FIELDS = ("stock", "price", "name", "ratio", "seen_at")
 COUNTS = ("created", "updated", "unchanged", "skipped", "rejected", "deleted")
@@ -150,7 +151,7 @@ some_rows = st.lists(
 
 @client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@few(8)
 @given(fetches=st.lists(some_rows, min_size=2, max_size=3), again=st.booleans())
 def test_frames_end_in_the_same_rows_and_counts_as_records(database, frame_of, fetches, again):
     by_records, by_frames = Items(database), Items(database)

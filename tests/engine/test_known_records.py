@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, registry
 
@@ -26,6 +26,7 @@ from sync_defs.store.record_text import encode_record
 from sync_defs.store.retention import prune_history
 from sync_defs.store.schema import rejects, state_parts, states
 from sync_defs.store.state import State, entries_of, fingerprints, joined, unknown
+from tests.examples import few
 
 
 class Items:
@@ -469,15 +470,20 @@ POLICIES = ["keep", "delete", mark(active=False, otherwise=True), mark(active=Fa
 
 
 @pytest.mark.parametrize(
-    ("migrated_url", "kind"),
-    [("sqlite", "table"), ("postgresql", "table"), ("sqlite", "callbacks")],  # without a checksum, with one, without
+    ("migrated_url", "kind", "policy"),
+    [
+        *(("sqlite", "table", policy) for policy in POLICIES),
+        ("postgresql", "table", "delete"),  # with a checksum
+        ("postgresql", "table", POLICIES[-1]),
+        ("sqlite", "callbacks", "delete"),
+    ],
+    ids=["keep", "delete", "mark-restores", "mark", "postgresql-delete", "postgresql-mark", "callbacks-delete"],
     indirect=["migrated_url"],
 )
-@pytest.mark.parametrize("policy", POLICIES, ids=["keep", "delete", "mark-restores", "mark"])
 @example([("fetch", [("A", 1)]), ("message", "A", 2), ("fetch", [("A", 1)]), ("fetch", [("A", 1)])])
 @example([("fetch", [("A", 1), ("B", 1)]), ("fetch", [("A", 1)]), ("fetch", [("A", 1), ("B", 1)])])
 @example([("fetch", [("A", 1)]), ("fetch", [("A", 2), ("A", 1)]), ("fetch", [("A", 1), ("A", 1)])])
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@few(4)
 @given(steps=STEPS)
 def test_every_outcome_is_as_without_the_filter(database, policy, kind, steps):
     sifted, whole = KINDS[kind](database, on_missing=policy), KINDS[kind](database, on_missing=policy, verify=1)

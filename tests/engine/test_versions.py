@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_defs import Deletion, RunStatus, Trigger, mark
@@ -11,6 +11,7 @@ from sync_defs.engine import RunRequest, diff, fetch, sync_items, upsert
 from sync_defs.job import Job
 from sync_defs.runner import sync_single_item
 from sync_defs.store import SqlStore
+from tests.examples import few
 
 
 def record(sku: str, quantity: Any, version: int | None = None) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def test_repeating_the_upsert_of_a_finished_run_writes_nothing(world):
 VERSIONS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(1, 5), st.booleans()), max_size=6)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@few(8)
 @given(deliveries=VERSIONS)
 def test_any_order_of_messages_and_syncs_ends_at_the_newest(table_world, deliveries):
     """Each version has one content, so the end state is the newest version of each item that was sent."""
