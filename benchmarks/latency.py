@@ -1,12 +1,14 @@
 """Measures the way of a message from the request to the changed row: `python -m benchmarks.latency --help`.
 
 A real Dagster daemon with the repository's `dagster.yaml` runs the sensors; messages go through the receiver's app. A
-reader of its own looks for the rows every 5 ms, so that a latency is what somebody else would see.
+reader of its own looks for the rows every 5 ms, so that a latency is what somebody else would see. With `--queue`, so
+many messages wait already when the daemon starts, and the runs are counted that it takes to apply them.
 """
 
 import argparse
 import asyncio
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -27,12 +29,18 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.databases import UnavailableError, open_place
+from benchmarks.messages import JOBS, arrangement
+from benchmarks.results import FOLDER, Results, surroundings
 from sync_defs import Database
+from sync_defs.inbox import Inbox, Message, MessageItem
+from sync_defs.orchestration.inbox_job import Pace
 from sync_defs.receiver import create_app
 from sync_defs.store.schema import runs
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 180.0
+QUEUE_PATIENCE_S = 3_600.0
+ENQUEUED_AT_ONCE = 1_000
 MODULE = """
 import os
 from sqlalchemy import Column, Integer, MetaData, String, Table
@@ -160,11 +168,51 @@ def measure(folder: Path, url: str, options: argparse.Namespace, *, jobs: int, d
                 "median_ms": round(statistics.median(steady)),
                 "p99_ms": round(sorted(steady)[int(len(steady) * 0.99)]),
                 "max_ms": round(max(steady)),
-                "runs_started": _runs_started(folder),
+                "runs_started": _runs_started(folder, names),
                 "transactions": _transactions(database),
             }
         finally:
             arrivals.close()
+
+
+def measure_queue(folder: Path, url: str, messages: int, *, jobs: int, delivery: str) -> dict[str, Any]:
+    """Return how many runs it took to apply messages that had come before the daemon was started.
+
+    A run stays for 15 minutes at most, so every job needs one for each quarter of an hour that it has messages.
+    """
+    with Database(url) as database:
+        database.upgrade()
+        inbox, names = Inbox(database), [f"job_{number}" for number in range(jobs)]
+        for start in range(0, messages, ENQUEUED_AT_ONCE):
+            inbox.enqueue_all([_message(names, n) for n in range(start, min(start + ENQUEUED_AT_ONCE, messages))])
+        with daemon(folder, url, jobs=jobs, delivery=delivery):
+            begun_at = time.monotonic()
+            while inbox.depth():
+                if time.monotonic() - begun_at > QUEUE_PATIENCE_S:
+                    raise TimeoutError(f"the queue was not empty after {QUEUE_PATIENCE_S:.0f} s")
+                time.sleep(0.5)
+            took_s = time.monotonic() - begun_at
+            _wait_for_idle(database)  # a bell that rings for nothing would ring meanwhile
+            started = _runs_started(folder, names)
+        _check_rows(database, messages)
+        return {
+            "took_s": round(took_s),
+            "runs_started": started,
+            "drains_needed": min(jobs, messages) * (1 + int(took_s // Pace().stay_s)),
+            "transactions": _transactions(database),
+        }
+
+
+def _message(names: list[str], number: int) -> Message:
+    payload = json.dumps({"id": f"item-{number}", "n": number}).encode()
+    item = MessageItem(external_id=f"item-{number}", payload=payload)
+    return Message(job=names[number % len(names)], message_id=f"m{number}", items=(item,))
+
+
+def _check_rows(database: Database, expected: int) -> None:
+    with database.read() as connection:
+        found = connection.execute(sa.select(sa.func.count()).select_from(sa.table("arrivals"))).scalar_one()
+    assert found == expected, f"{found} rows of {expected}"
 
 
 def _latencies(app: Any, jobs: list[str], numbers: range, arrivals: Arrivals, *, per_second: float) -> list[float]:
@@ -186,11 +234,11 @@ def _wait_for_idle(database: Database) -> None:
     raise TimeoutError("a drain did not end")
 
 
-def _runs_started(folder: Path) -> int:
+def _runs_started(folder: Path, names: list[str]) -> int:
     import dagster as dg
 
     with dg.DagsterInstance.from_config(str(folder)) as instance:
-        return instance.get_runs_count()
+        return sum(instance.get_runs_count(dg.RunsFilter(job_name=f"{name}_inbox")) for name in names)
 
 
 def _transactions(database: Database) -> int:
@@ -199,33 +247,60 @@ def _transactions(database: Database) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure every arrangement that is asked for, and print a line of JSON for each."""
+    """Measure every arrangement that is asked for, print a line of JSON for each, and keep its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__)
     parser.add_argument("--database", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
     parser.add_argument("--delivery", nargs="+", choices=["inline", "run"], default=["inline", "run"])
-    parser.add_argument("--jobs", nargs="+", type=int, default=[1, 20, 200])
-    parser.add_argument("--messages", type=int, default=1_000, help="at 50 a second; 100000 in the long form")
-    parser.add_argument("--cold", type=int, default=3, help="single messages to a drain that has to start")
+    parser.add_argument("--jobs", nargs="+", type=int, default=list(JOBS))
+    parser.add_argument("--messages", type=int, default=1_000, help="at 50 a second; default: 1000")
+    parser.add_argument("--cold", type=int, default=3, help="single messages to a drain that has to start; default: 3")
+    parser.add_argument("--queue", nargs="+", type=int, default=[], help="count runs for so many waiting messages")
+    parser.add_argument("--repeat", type=int, default=1, help="rounds, of which the medians are taken; default: 1")
+    parser.add_argument("--json", type=Path, default=FOLDER, help="folder for the results; default: benchmarks/results")
     options = parser.parse_args(arguments)
-    for kind in options.database:
-        for jobs in options.jobs:
-            for delivery in options.delivery:
-                with tempfile.TemporaryDirectory(prefix="sync_latency_") as directory:
-                    folder = Path(directory)
-                    try:
-                        place = open_place(kind, folder / "databases")
-                    except UnavailableError as error:
-                        print(f"skipped: {error}", flush=True)
-                        break
-                    os.chdir(folder)  # dagster.yaml names folders from where one stands
-                    try:
-                        figures = measure(folder, place.create(), options, jobs=jobs, delivery=delivery)
-                    except TimeoutError as error:
-                        figures = {"failed": str(error)}
-                    finally:
-                        os.chdir(ROOT)
-                        place.close()
-                    print(json.dumps({"database": kind, "jobs": jobs, "delivery": delivery} | figures), flush=True)
+    kept = options.json.resolve()
+    for kind, jobs, delivery in itertools.product(options.database, options.jobs, options.delivery):
+        for queued in options.queue or [None]:
+            try:
+                version, figures = _measure_all(kind, options, queued, jobs=jobs, delivery=delivery)
+            except UnavailableError as error:
+                print(f"skipped: {error}", flush=True)
+                break
+            name = arrangement(kind, jobs, delivery, queued)
+            settings = surroundings(version) | {"repeat": options.repeat, "messages": options.messages}
+            group = "latency" if queued is None else "queue"
+            Results(kept).keep_messages(group, name, figures | {"settings": settings})
+            print(json.dumps({"arrangement": name} | figures), flush=True)
+
+
+def _measure_all(
+    kind: str, options: argparse.Namespace, queued: int | None, *, jobs: int, delivery: str
+) -> tuple[str, dict[str, Any]]:
+    """Return what the database is, and the medians of the rounds, each with a daemon and a database of its own."""
+    rounds: list[dict[str, Any]] = []
+    version = kind
+    for _ in range(options.repeat):
+        with tempfile.TemporaryDirectory(prefix="sync_latency_") as directory:
+            folder = Path(directory)
+            place = open_place(kind, folder / "databases")
+            version = place.version()
+            os.chdir(folder)  # dagster.yaml names folders from where one stands
+            try:
+                if queued is None:
+                    rounds.append(measure(folder, place.create(), options, jobs=jobs, delivery=delivery))
+                else:
+                    rounds.append(measure_queue(folder, place.create(), queued, jobs=jobs, delivery=delivery))
+            except TimeoutError as error:
+                return version, {"failed": str(error)}
+            finally:
+                os.chdir(ROOT)
+                place.close()
+    return version, {name: _median([each[name] for each in rounds]) for name in rounds[0]}
+
+
+def _median(values: list[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return statistics.median(numbers) if numbers else None
 
 
 if __name__ == "__main__":

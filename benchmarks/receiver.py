@@ -31,6 +31,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from benchmarks.databases import Place, UnavailableError, open_place
+from benchmarks.results import FOLDER, Results, surroundings
 from sync_defs import Database, table_sync
 from sync_defs.receiver import create_app
 
@@ -54,13 +55,14 @@ def items():
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and print a table."""
+    """Measure, print a table, and keep the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.receiver", description="Measures the receiver.")
     parser.add_argument("--database", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"])
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--messages", type=int, default=2_000, help="in each round; default: 2000")
     parser.add_argument("--senders", type=int, default=64, help="connections at once; default: 64")
     parser.add_argument("--repeat", type=int, default=5, help="rounds, of which the median is taken; default: 5")
+    parser.add_argument("--json", type=Path, default=FOLDER, help="folder for the results; default: benchmarks/results")
     parser.add_argument("--serve", nargs=3, metavar=("HANDLER", "URL", "SOCKET"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -75,14 +77,23 @@ def main(arguments: list[str] | None = None) -> None:
             try:
                 label = place.version()
                 for processes in options.processes:
-                    print(f"| {label} | {processes} | {_measure(place, processes, options)} |", flush=True)
+                    figures = _measure(place, processes, options)
+                    print(f"| {label} | {processes} | {_cells(figures)} |", flush=True)
+                    settings = surroundings(label) | {"repeat": options.repeat}
+                    name = f"{kind}, {processes} processes"
+                    Results(options.json).keep_messages("receiver", name, figures | {"settings": settings})
             except UnavailableError as error:
                 print(f"skipped: {error}")
             finally:
                 place.close()
 
 
-def _measure(place: Place, processes: int, options: argparse.Namespace) -> str:
+def _cells(figures: dict[str, float]) -> str:
+    whole = [f"{figures[name]:.0f}" for name in ("receiver_per_s", "bare_per_s")]
+    return " | ".join(whole + [f"{figures[name]:.2f}" for name in ("ratio", "receiver_cpu_ms", "bare_cpu_ms")])
+
+
+def _measure(place: Place, processes: int, options: argparse.Namespace) -> dict[str, float]:
     rates: dict[str, list[float]] = {handler: [] for handler in HANDLERS}
     costs: dict[str, list[float]] = {handler: [] for handler in HANDLERS}
     for number in range(options.repeat):
@@ -91,8 +102,9 @@ def _measure(place: Place, processes: int, options: argparse.Namespace) -> str:
             rates[handler].append(rate)
             costs[handler].append(cost_ms)
     ratio = median(ours / theirs for ours, theirs in zip(*rates.values(), strict=True))
-    cells = [f"{median(rates[handler]):.0f}" for handler in HANDLERS]
-    return " | ".join([*cells, f"{ratio:.2f}", *(f"{median(costs[handler]):.2f}" for handler in HANDLERS)])
+    figures = {f"{handler}_per_s": round(median(rates[handler])) for handler in HANDLERS}
+    cost = {f"{handler}_cpu_ms": round(median(costs[handler]), 3) for handler in HANDLERS}
+    return {**figures, "ratio": round(ratio, 3), **cost}
 
 
 def _round(place: Place, handler: str, processes: int, options: argparse.Namespace) -> tuple[float, float]:

@@ -12,6 +12,9 @@ from typing import Any
 
 from benchmarks.chart import Bar, Panel, svg
 from benchmarks.goals import GOALS, seconds
+from benchmarks.messages import KINDS
+from benchmarks.messages import goals as message_goals
+from benchmarks.messages import tables as message_tables
 from benchmarks.peers.catalogue import OURS
 from benchmarks.results import FOLDER, PEERS, Results
 
@@ -41,6 +44,7 @@ _ABOUT = """\
 Written by `python -m benchmarks.report`; medians of the rounds.
 Memory is the peak above imports, and that of whole processes the peak of the largest process.
 The log is PostgreSQL's WAL, MariaDB's redo log, or on SQLite all bytes written to files."""
+_ALL_GOALS = (*GOALS, *message_goals())
 _NOTHING = "Nothing has been measured yet; `python -m benchmarks` does it.\n"
 
 
@@ -67,14 +71,14 @@ def files(folder: Path, readme: Path) -> dict[Path, str]:
     written = {readme: _MARKED.sub(lambda found: found[1] + section + found[2], _text_of(readme))}
     if panels:
         written[folder / "chart.svg"] = svg(panels)
-    if any(results.all_cases()):
+    if any(results.all_cases()) or any(map(results.messages, KINDS)):
         written[folder / "figures.md"] = figures(results)
     return written
 
 
 def readme_section(results: Results, chart: Path, panels: list[Panel]) -> str:
     """Return the Markdown between the markers: goals that something was measured for, and the chart."""
-    rows = [(goal, found) for goal in GOALS if (found := goal.find(results)) is not None]
+    rows = [(goal, found) for goal in _ALL_GOALS if (found := goal.find(results)) is not None]
     if not rows:
         return _NOTHING
     table = ["| Goal | Wanted | Measured | |", "| --- | --- | --- | --- |"]
@@ -90,6 +94,7 @@ def figures(results: Results) -> str:
         for rows in results.sizes(database):
             parts += [f"## {name}, {rows:,} rows", ""]
             parts += _peer_table(results, rows) if database == PEERS else _case_table(results, database, rows)
+    parts += message_tables(results)
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -124,7 +129,7 @@ def _bars(case: dict[str, Any]) -> list[Bar]:
 
 def _goals(results: Results) -> list[str]:
     lines = ["## Goals", "", "| Goal | Wanted | Measured | |", "| --- | --- | --- | --- |"]
-    for goal in GOALS:
+    for goal in _ALL_GOALS:
         found = goal.find(results)
         cells = (found.text, _mark(found.is_met)) if found else ("not measured", "")
         lines.append(f"| {goal.subject} | {goal.wanted} | {cells[0]} | {cells[1]} |")
@@ -186,8 +191,10 @@ def _peer_table(results: Results, rows: int) -> list[str]:
 def _surroundings(results: Results) -> list[str]:
     """Return a line for each setting in which something was measured, with the commits."""
     commits: dict[str, set[str]] = {}
-    for _, _, _, case in results.all_cases():
-        if "medians" in case:
+    cases = [case for _, _, _, case in results.all_cases() if "medians" in case]
+    cases += [found for kind in KINDS for found in results.messages(kind).values()]
+    for case in cases:
+        if "settings" in case:
             about = case["settings"]
             line = f"{about['database']}, Python {about['python']}, {about['json']}, {about['machine']}"
             commits.setdefault(f"{line}, {about['repeat']} rounds", set()).add(about["commit"])

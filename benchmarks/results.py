@@ -1,4 +1,4 @@
-"""The figures that were measured, as JSON files: one for each database and size."""
+"""The figures that were measured, as JSON files: one for each database and size, and one for all of messages."""
 
 import json
 import os
@@ -14,6 +14,8 @@ from typing import Any
 FOLDER = Path(__file__).parent / "results"
 PEERS = "peers"
 """In place of a database: whole processes, ours and others'."""
+MESSAGES = "messages.json"
+"""The file of what was measured of the receiver and of the way of messages."""
 
 
 class Results:
@@ -25,6 +27,10 @@ class Results:
         for path in sorted(folder.glob("*-*.json")):
             content = json.loads(path.read_text(encoding="utf-8"))
             self._files[content["database"], content["rows"]] = content
+        path = folder / MESSAGES
+        self._messages: dict[str, dict[str, dict[str, Any]]] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
 
     def sizes(self, database: str) -> list[int]:
         """Return at how many rows a database was measured, the fewest first."""
@@ -54,6 +60,19 @@ class Results:
         for (database, rows), content in self._files.items():
             for name, case in content["cases"].items():
                 yield database, rows, name, case
+
+    def messages(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return what was measured of messages by arrangement; the kinds are `latency`, `queue` and `receiver`."""
+        return self._messages.get(kind, {})
+
+    def keep_messages(self, kind: str, name: str, figures: dict[str, Any]) -> None:
+        """Put the figures of an arrangement into the file, in place of earlier ones of it; others stay."""
+        self._messages.setdefault(kind, {})[name] = figures
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kinds = ",\n".join(
+            f"{json.dumps(each)}: {{\n{_entries(found)}\n}}" for each, found in sorted(self._messages.items())
+        )
+        (self.folder / MESSAGES).write_text(f"{{\n{kinds}\n}}\n", encoding="utf-8")
 
     def keep(self, database: str, rows: int, name: str, case: dict[str, Any]) -> None:
         """Put a case into its file, in place of an earlier measurement of it; other cases stay."""
@@ -86,12 +105,10 @@ def surroundings(database: str) -> dict[str, str]:
 
 def _compact(content: dict[str, Any]) -> str:
     """Write a paragraph for each case, so that a new measurement of one reads well as a difference."""
-
-    def entries(values: dict[str, Any]) -> str:
-        return ",\n".join(
-            f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
-        )
-
-    cases = ",\n".join(f"{json.dumps(name)}: {{\n{entries(case)}\n}}" for name, case in content["cases"].items())
+    cases = ",\n".join(f"{json.dumps(name)}: {{\n{_entries(case)}\n}}" for name, case in content["cases"].items())
     head = json.dumps({"database": content["database"], "rows": content["rows"]})
     return f'{head[:-1]}, "cases": {{\n{cases}\n}}}}\n'
+
+
+def _entries(values: dict[str, Any]) -> str:
+    return ",\n".join(f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())

@@ -22,6 +22,8 @@ LEASE_S: Final = 60.0
 MAX_CLAIMED: Final = 1_000
 MAX_ATTEMPTS: Final = 25
 MAX_DEATHS: Final = 5
+TOGETHER: Final = 20
+"""Rows in a claim over which a worker has died once; those over which more have died are claimed alone."""
 _SHORTEST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 6 * 3600
 
@@ -45,17 +47,22 @@ class Claims:
     now: datetime
 
     def claim(self, connection: Connection, job: str, *, limit: int, lease_s: float) -> list[Claimed]:
-        """Lease due rows, oldest first; rows whose workers died too often become dead instead."""
+        """Lease due rows, oldest first; rows whose workers died too often become dead instead.
+
+        Rows over which workers have died are claimed apart from others and few at a time, so that the one which kills
+        its worker is soon alone: none of those claimed with it gets more than two deaths by it.
+        """
         token = uuid4().hex
         statement = self._due(job, limit)
         while rows := connection.execute(statement).all():
-            dying = [row.item_key for row in rows if row.token is not None and row.deaths + 1 >= MAX_DEATHS]
+            dying = [row.item_key for row in rows if _deaths(row) >= MAX_DEATHS]
             self._bury(connection, job, dying)
             buried = set(dying)
             alive = [row for row in rows if row.item_key not in buried]
             if alive:
-                self._lease(connection, job, [row.item_key for row in alive], token=token, lease_s=lease_s)
-                return [_claimed(row, token) for row in alive]
+                chosen = _together(alive)
+                self._lease(connection, job, [row.item_key for row in chosen], token=token, lease_s=lease_s)
+                return [_claimed(row, token) for row in chosen]
         return []
 
     def renew(self, connection: Connection, claims: Iterable[Claimed], *, lease_s: float) -> list[Claimed]:
@@ -181,6 +188,18 @@ def _place(claimed: Claimed) -> tuple[str, bytes]:
     return claimed.job, claimed.item_key
 
 
+def _deaths(row: Row[*tuple[Any, ...]]) -> int:
+    """Return how many workers died over a due row, the one included that holds it and let its lease run out."""
+    return row.deaths + (row.token is not None)
+
+
+def _together(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[Row[*tuple[Any, ...]]]:
+    """Return those of the due rows that one claim may hold, the longest due among them."""
+    deaths = _deaths(rows[0])
+    most = (len(rows), TOGETHER)[deaths] if deaths < 2 else 1
+    return [row for row in rows if _deaths(row) == deaths][:most]
+
+
 def _claimed(row: Row[*tuple[Any, ...]], token: str) -> Claimed:
     return Claimed(
         job=row.job,
@@ -191,7 +210,7 @@ def _claimed(row: Row[*tuple[Any, ...]], token: str) -> Claimed:
         version=row.version,
         token=token,
         attempts=row.attempts,
-        deaths=row.deaths + (row.token is not None),
+        deaths=_deaths(row),
         message_id=row.message_id,
         received_at=row.received_at,
     )

@@ -20,6 +20,7 @@ from sync_defs.engine.items import sync_items
 from sync_defs.engine.ports import Store
 from sync_defs.engine.refetch import Refetched, refetch
 from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
+from sync_defs.inbox.claims import TOGETHER
 from sync_defs.inbox.envelope import read_item
 from sync_defs.inbox.inbox import Inbox
 from sync_defs.inbox.message import Claimed
@@ -148,23 +149,16 @@ class _Drain:
     resources: Mapping[str, object]
     options: DrainOptions
     is_wary: bool = False
-    """The last claim held an item over which a worker has died."""
+    """The last claim held items over which a worker has died: of those no more are claimed at once than `TOGETHER`."""
 
     def drain_batch(self) -> bool:
-        """Claim and settle one batch; return False if there was nothing to claim.
-
-        Items over which a worker has died are applied after the others and alone, so that the one which kills workers
-        takes nobody with it: who dies now leaves that one lease.
-        """
-        claims = self.inbox.claim(self.job.name, 1 if self.is_wary else self.options.batch)
-        suspects = [claimed for claimed in claims if claimed.deaths]
-        self.is_wary = bool(suspects)
-        if suspects[1:]:
-            self.inbox.release(suspects[1:])
+        """Claim and settle one batch; return False if there was nothing to claim."""
+        batch = self.options.batch
+        claims = self.inbox.claim(self.job.name, min(batch, TOGETHER) if self.is_wary else batch)
+        self.is_wary = any(claimed.deaths for claimed in claims)
         try:
             with self.inbox.holding(claims):
-                self._settle_all([claimed for claimed in claims if not claimed.deaths])
-                self._settle_all(suspects[:1])
+                self._settle_all(claims)
         except Exception:
             with suppress(DBAPIError):  # what is settled, or given back already, stays so
                 self.inbox.release(claims)

@@ -73,7 +73,9 @@ class Inbox:
     def claim(self, job: str, limit: int, *, lease_s: float = LEASE_S) -> list[Claimed]:
         """Lease the longest due rows of a job, at most 1,000; no two callers get the same row.
 
-        A row whose lease ran out counts a death; the fifth makes it dead (`worker_died`).
+        A row whose lease ran out counts a death; the fifth makes it dead (`worker_died`). Rows over which a worker has
+        died are claimed apart from others, 20 at a time, and alone where more have died; so there may be more that are
+        due than are returned.
         """
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")

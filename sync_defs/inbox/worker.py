@@ -1,9 +1,9 @@
 """The process that applies messages at once, as long as a sensor asks it to: `python -m sync_defs.inbox.worker`.
 
 Lines of JSON come in: first what to work on, then orders to go on for some seconds. It answers each with a line. It
-applies a small batch of each job in turn, by the same drain as a run. The job's own code has `APPLY_S` for a batch, or
-for one item over which a worker has died; whatever hangs longer ends the process from a thread of the interpreter's
-own, which no Python code can hold up. The item then counts a death, the others of its batch are tried alone.
+applies a small batch of each job in turn, by the same drain as a run. The job's own code has `APPLY_S` for a batch;
+whatever hangs longer ends the process from a thread of the interpreter's own, which no Python code can hold up. All
+items of the batch then count a death, and are tried again with ever fewer others.
 """
 
 import faulthandler

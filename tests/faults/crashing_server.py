@@ -1,4 +1,4 @@
-"""A PostgreSQL server that is killed, all of it at once, and started again."""
+"""A database server that is killed, all of it at once, and started again."""
 
 import os
 import signal
@@ -16,17 +16,18 @@ import sqlalchemy.exc
 
 @dataclass(slots=True)
 class CrashingServer:
-    """A running server of this test's own, which listens in the folder that holds its data."""
+    """A running server of this test's own, of a kind that is one process, or one with children."""
 
     url: sa.URL
+    home: Path
+    """The server's folder, to whose file `log` it writes."""
+    pid_file: Path
+    """In whose first line the server's process is named."""
+    ends_by: int
+    """The signal that ends it in good order."""
     times_killed: int = 0
     _command: list[bytes] = field(default_factory=list)
     _process: subprocess.Popen[Any] | None = None
-
-    @property
-    def home(self) -> Path:
-        """Return the server's folder."""
-        return Path(str(self.url.query["host"]))
 
     @property
     def crashes(self) -> Iterator[Callable[[], None]]:
@@ -36,7 +37,7 @@ class CrashingServer:
 
     def crash(self) -> None:
         """Kill the server with all its processes, and start it again; it has recovered when this returns."""
-        pid = int((self.home / "data" / "postmaster.pid").read_text().split()[0])
+        pid = int(self.pid_file.read_text().split()[0])
         self._command = self._command or Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
         owner = Path(f"/proc/{pid}").stat()
         for victim in (pid, *_children(pid)):
@@ -50,7 +51,7 @@ class CrashingServer:
     def stop(self) -> None:
         """End the server, if it was started here."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(self.ends_by)
             self._process.wait(30)
 
     def _start(self, owner: Any) -> None:

@@ -4,6 +4,7 @@ import base64
 import hmac
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -136,3 +137,10 @@ def planned(seed: int, messages: int, items: int) -> Iterator[tuple[float, Messa
         yield place, message
         if random.random() < 1 / 7:
             yield place + abs(random.gauss(0, 40)), message
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 LEASE_S = 60
 MAX_DEATHS = 5
+TOGETHER = 20
 MAX_ATTEMPTS = 25
 KEEP_IDS_S = 14 * 86_400
 
@@ -33,14 +34,6 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Held:
-    """What a worker took: the message, as it was then."""
-
-    message: Sent
-    deaths: int
-
-
-@dataclass(slots=True)
 class Sync:
     """A full sync between its fetch and its upsert."""
 
@@ -59,7 +52,8 @@ class Model:
     queue: dict[str, Waiting] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     source: dict[str, int] = field(default_factory=dict)
-    workers: dict[int, list[Held]] = field(default_factory=dict)
+    workers: dict[int, list[Sent]] = field(default_factory=dict)
+    """What each worker took."""
     syncs: dict[int, Sync] = field(default_factory=dict)
     holder: int | None = None
     """The full sync that has the lease."""
@@ -83,18 +77,21 @@ class Model:
     def claim(self, worker: int, limit: int) -> list[Sent]:
         """Lease what is due to a worker, the longest due first; return it."""
         while due := self._due()[:limit]:
-            taken: list[Held] = []
+            alive: list[tuple[Waiting, int]] = []
             for waiting in due:
-                if waiting.holder is not None:
-                    waiting.deaths += 1
-                if waiting.deaths >= MAX_DEATHS:
-                    waiting.due_at = waiting.holder = None
+                deaths = waiting.deaths + (waiting.holder is not None)
+                if deaths >= MAX_DEATHS:
+                    waiting.deaths, waiting.due_at, waiting.holder = deaths, None, None
                 else:
-                    waiting.holder, waiting.due_at = worker, self.now + LEASE_S
-                    taken.append(Held(waiting.message, waiting.deaths))
-            if taken:
-                self.workers[worker] = taken
-                return [held.message for held in taken]
+                    alive.append((waiting, deaths))
+            if alive:
+                level = alive[0][1]
+                alike = [waiting for waiting, deaths in alive if deaths == level]
+                taken = alike if level == 0 else alike[: TOGETHER if level == 1 else 1]
+                for waiting in taken:
+                    waiting.deaths, waiting.holder, waiting.due_at = level, worker, self.now + LEASE_S
+                self.workers[worker] = [waiting.message for waiting in taken]
+                return self.workers[worker]
         return []
 
     def _due(self) -> list[Waiting]:
@@ -107,42 +104,30 @@ class Model:
         """Prolong a worker's leases; return how many it still has."""
         found = [held for held in self.workers[worker] if self._is_held(held, worker)]
         for held in found:
-            self.queue[held.message.sku].due_at = self.now + LEASE_S
+            self.queue[held.sku].due_at = self.now + LEASE_S
         return len(found)
 
     def apply(self, worker: int) -> tuple[int, int]:
-        """Apply what a worker took and still has; return how much was acknowledged, and how much refused.
-
-        Of items over which a worker died it applies one alone, and gives the others back.
-        """
-        taken = self.workers.pop(worker)
-        suspects = [held for held in taken if held.deaths]
-        for held in suspects[1:]:
-            self._give_back(held, worker)
+        """Apply what a worker took and still has; return how much was acknowledged, and how much refused."""
         applied = refused = 0
-        for held in [*(held for held in taken if not held.deaths), *suspects[:1]]:
+        for held in self.workers.pop(worker):
             if not self._is_held(held, worker):
                 continue
-            waiting = self.queue[held.message.sku]
-            if waiting.message is not held.message:
-                self._give_back(held, worker)
-            elif held.message.is_bad:
+            waiting = self.queue[held.sku]
+            if waiting.message is not held:
+                waiting.holder, waiting.due_at = None, self.now
+            elif held.is_bad:
                 self._refuse(waiting)
                 refused += 1
             else:
-                self._write(held.message)
-                del self.queue[held.message.sku]
+                self._write(held)
+                del self.queue[held.sku]
                 applied += 1
         return applied, refused
 
-    def _is_held(self, held: Held, worker: int) -> bool:
-        waiting = self.queue.get(held.message.sku)
+    def _is_held(self, held: Sent, worker: int) -> bool:
+        waiting = self.queue.get(held.sku)
         return waiting is not None and waiting.holder == worker
-
-    def _give_back(self, held: Held, worker: int) -> None:
-        if self._is_held(held, worker):
-            waiting = self.queue[held.message.sku]
-            waiting.holder, waiting.due_at = None, self.now
 
     def _refuse(self, waiting: Waiting) -> None:
         waiting.holder = None

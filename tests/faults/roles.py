@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from sync_defs.engine import RunRequest, run_sync
 from sync_defs.errors import BusyError, DatabaseNotReadyError, LeaseLostError
@@ -24,7 +26,7 @@ from sync_defs.store.database import Database
 from sync_defs.store.store import SqlStore
 from tests.faults.messages import Message, call
 from tests.faults.points import Points, kill_at, unarmed
-from tests.faults.shop import APPLIED, FOUNDERS, JOBS, SECRET, FastClock, Source
+from tests.faults.shop import APPLIED, FOUNDERS, JOBS, SECRET, Cards, FastClock, Source
 
 logger = logging.getLogger("storm")
 
@@ -118,6 +120,20 @@ def drain_due(stage: Stage, *, run_id: str) -> None:
             drain(JOBS[name], stage.store, inbox, run_id=token, options=OPTIONS, resources={"source": stage.source})
 
 
+def drain_once(poison: str, **given: Any) -> None:
+    """Drain what is due, once; the callback of a job kills the process over one item."""
+    stage = set_up(**given)
+    create = Cards.create
+
+    def create_or_die(self: Cards, session: Session, record: dict[str, Any]) -> None:
+        if record["sku"] == poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+        create(self, session, record)
+
+    Cards.create = create_or_die
+    drain_due(stage, run_id=f"{os.getpid()}-once")
+
+
 def apply_at_once(**given: Any) -> None:
     """Apply messages for ever, as the process behind `delivery="inline"` does."""
     stage = set_up(**given)
@@ -180,6 +196,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "a day": a_day,
     "receive": receive,
     "drain": drain_all,
+    "drain once": drain_once,
     "inline": apply_at_once,
     "sync": sync_all,
 }

@@ -5,7 +5,6 @@ threads of the machine are not: a replay meets the same plan, not the same insta
 """
 
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from sync_defs.store.database import Database
 from sync_defs.store.store import SqlStore
 from tests.faults import roles
 from tests.faults.judge import Ledger, faults_found, lasting_leases
-from tests.faults.messages import Message, Post, planned
+from tests.faults.messages import Message, Post, free_port, planned
 from tests.faults.points import Points, unarmed
 from tests.faults.shop import JOBS, FastClock, Source
 from tests.faults.zygote import Child, Zygote
@@ -98,7 +97,7 @@ class Storm:
         source = Source(self.folder / "source.json")
         source.write(self.ledger.newest)
         self.zygote.warm_up(self.url, str(source.path))
-        ports = [_free_port() for part in CAST if part == "receive"]
+        ports = [free_port() for part in CAST if part == "receive"]
         given = {"url": self.url, "source": str(source.path), "clock": asdict(clock)}
         parts = [Part(role, given) for role in CAST if role != "receive"]
         parts += [Part("receive", given | {"port": port}) for port in ports]
@@ -220,9 +219,3 @@ class Storm:
         missing = self.messages - len(self._acknowledged)
         if missing:
             self.found.append(f"{missing} messages were never acknowledged")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -37,9 +37,10 @@ def test_nothing_is_lost_doubled_or_undone_in_a_storm(keeper, zygote, request, c
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc how the server was started")
-@pytest.mark.parametrize("migrated_url", ["own_postgresql"], indirect=True)
-def test_nor_where_the_database_server_is_killed_too(keeper, zygote, request, own_postgresql):
+@pytest.mark.parametrize("migrated_url", ["own"], indirect=True)
+@pytest.mark.parametrize("own_server", ["own_postgresql", "own_mariadb"], indirect=True)
+def test_nor_where_the_database_server_is_killed_too(keeper, zygote, request, own_server):
     is_long = request.config.getoption("--fault-long")
-    blows = own_postgresql.crashes
-    rage(request, keeper, zygote, kills=200 if is_long else 8, messages=2_000 if is_long else 200, blows=blows)
-    assert own_postgresql.times_killed >= 5
+    kills, messages = (200, 2_000) if is_long else (8, 100)
+    rage(request, keeper, zygote, kills=kills, messages=messages, blows=own_server.crashes)
+    assert own_server.times_killed >= 5

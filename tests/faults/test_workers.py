@@ -72,6 +72,23 @@ def test_g8_a_full_sync_that_was_stopped_for_three_leases_writes_nothing(keeper,
     assert keeper.settle() == []
 
 
+def test_g9_an_item_that_kills_whoever_applies_it_costs_five_workers_and_no_other_item(keeper, zygote, log, applied):
+    """What it is claimed with grows fewer with each death, so that all others have landed when it is given up."""
+    zygote.warm_up(keeper.url, str(keeper.source.path))
+    keeper.accept(keeper.make("cards", "many", *[(f"card-{number}", 1) for number in range(150)]))
+    ends: list[int] = []
+    while 0 not in ends:
+        keeper.minutes += 1
+        ends.append(zygote.start("drain once", log, poison="card-75", **keeper.given).wait())
+    assert ends == [*[-signal.SIGKILL] * 5, 0], log.read_text()
+    assert applied() == ["many"] * 149
+    inbox = Inbox(keeper.database)
+    left = [(message.external_id, message.code, message.deaths) for message in inbox.list_messages("cards")]
+    assert left == [("card-75", "worker_died", 5)]
+    assert inbox.retry("cards") == 1  # once its callback is mended
+    assert keeper.settle() == []
+
+
 def idle(keeper: Keeper, log: Any) -> bool:
     """Tell whether the drain that went on has looked for more: it says so by its presence."""
     with keeper.database.read() as connection:

@@ -107,6 +107,35 @@ def test_a_worker_that_dies_five_times_leaves_a_dead_letter(inbox, claimed, mess
     assert (dead.external_id, dead.code, dead.deaths, dead.payload) == ("A", "worker_died", 5, claimed.payload)
 
 
+def test_after_one_death_twenty_are_claimed_together_and_after_two_each_alone(inbox, message, clock):
+    """So the one that kills is found out by its third death, and none of its neighbours gets more than two by it."""
+    inbox.enqueue(message("m1", [{"id": f"item {n:02}"} for n in range(50)]))
+    assert len(inbox.claim("erp", 500)) == 50
+    clock.advance(60)
+    groups = [inbox.claim("erp", 500) for _ in range(3)]
+    assert [(len(group), {claimed.deaths for claimed in group}) for group in groups] == [
+        (20, {1}),
+        (20, {1}),
+        (10, {1}),
+    ]
+    inbox.release(groups[1])
+    clock.advance(60)
+    sizes = [(len(group), {claimed.deaths for claimed in group}) for group in iter(lambda: inbox.claim("erp", 500), [])]
+    assert sizes == [(20, {1}), *[(1, {2})] * 30]
+
+
+def test_items_over_which_a_worker_died_are_claimed_with_none_over_which_no_one_did(inbox, message, clock):
+    """Else they would count the death of a worker that died over another item; the longest due say which come first."""
+    inbox.enqueue(message("m1", [{"id": "A"}, {"id": "B"}]))
+    inbox.claim("erp", 10)
+    clock.advance(50)
+    inbox.enqueue(message("m2", [{"id": "C"}]))
+    clock.advance(20)
+    inbox.enqueue(message("m3", [{"id": "D"}]))
+    claims = [{claimed.external_id for claimed in inbox.claim("erp", 10)} for _ in range(3)]
+    assert claims == [{"C", "D"}, {"A", "B"}, set()]
+
+
 def test_backoff_doubles_up_to_six_hours_with_equal_jitter():
     assert [backoff_s(n, lambda: 1.0) for n in (1, 2, 10, 14, 15, 25)] == [2, 4, 1024, 16384, 21600, 21600]
     assert [backoff_s(n, lambda: 0.0) for n in (1, 2, 25)] == [1, 2, 10800]

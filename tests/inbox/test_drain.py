@@ -224,37 +224,47 @@ def test_it_ends_when_told_or_after_a_while(inbox, message, run, clock):
     assert run(linger_s=3600.0, max_s=30.0, poll_s=10.0, sleep=clock.advance).transactions == 1
 
 
-def test_items_over_which_a_worker_died_are_applied_alone_and_after_the_others(inbox, message, run, rows, clock):
+def test_items_over_which_a_worker_died_are_applied_apart_from_the_others(inbox, message, run, rows, clock):
     inbox.enqueue(message("m1", [item("A"), item("B")]))
     inbox.claim("erp", 10)
-    clock.advance(60)
+    clock.advance(61)
     inbox.enqueue(message("m2", [item("C"), item("D")]))
     results = run()
     assert sorted(rows()) == ["A", "B", "C", "D"]
-    assert results.transactions == 3
-    assert {applied.external_id for applied in results.items[:2]} == {"C", "D"}
+    assert results.transactions == 2
+    assert {applied.external_id for applied in results.items[:2]} == {"A", "B"}
 
 
-def test_who_dies_over_an_item_takes_no_other_with_it(inbox, message, run, rows, clock, monkeypatch):
-    """Where the process ends in the middle of it, no more than that one lease is left."""
-    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
-    inbox.claim("erp", 10)
+def test_a_batch_over_which_a_worker_died_takes_few_transactions(inbox, message, run, rows, clock):
+    inbox.enqueue(message("m1", [item(f"item {n}") for n in range(500)]))
+    assert len(inbox.claim("erp", 500)) == 500
     clock.advance(60)
-    acknowledge = inbox.acknowledge
+    results = run()
+    assert (len(rows()), results.transactions) == (500, 25)
 
-    def die_over_b(connection, claimed):
-        if claimed.external_id == "B":
+
+def test_an_item_that_kills_costs_five_workers_and_no_other_item(inbox, message, run, rows, clock, monkeypatch):
+    """Whoever applies it ends in the middle of it; those that were claimed with it have all been applied by then."""
+    inbox.enqueue(message("m1", [item(f"item {n}") for n in range(100)]))
+    acknowledge, applied, kills = inbox.acknowledge, [], 0
+
+    def die_over_one(connection, claimed):
+        if claimed.external_id == "item 50":
             raise SystemExit
+        applied.append(claimed.external_id)
         return acknowledge(connection, claimed)
 
-    monkeypatch.setattr(inbox, "acknowledge", die_over_b)
-    with pytest.raises(SystemExit):
-        run()
-    run()
-    assert sorted(rows()) == ["A", "C"]
-    assert inbox.state("erp", "B") is MessageState.CLAIMED
-    clock.advance(60)
-    assert [(left.external_id, left.deaths) for left in inbox.claim("erp", 10)] == [("B", 2)]
+    monkeypatch.setattr(inbox, "acknowledge", die_over_one)
+    while inbox.counts("erp").dead == 0:
+        try:
+            run()
+        except SystemExit:
+            kills += 1
+            landed = len(rows())
+        clock.advance(60)
+    assert (kills, landed, len(rows())) == (5, 99, 99)
+    [dead] = inbox.list_messages(dead_only=True)
+    assert (dead.external_id, dead.code, dead.deaths) == ("item 50", "worker_died", 5)
 
 
 def test_the_jobs_own_code_is_watched_and_the_wait_for_the_lock_is_not(inbox, message, run, job, monkeypatch):
