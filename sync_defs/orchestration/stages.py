@@ -18,6 +18,7 @@ from sync_defs.orchestration.job_checks import run_checks, run_verdicts
 from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.orchestration.names import (
     DATABASE_KEY,
+    GRAPH_OUTPUT_KEY,
     HANDOFF_KEY,
     TRIGGER_TAG,
     SyncNames,
@@ -103,7 +104,7 @@ def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
             ),
             **{name: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY) for name in run_checks(job)},
         },
-        required_resource_keys={DATABASE_KEY, HANDOFF_KEY},
+        required_resource_keys={DATABASE_KEY, HANDOFF_KEY, GRAPH_OUTPUT_KEY},
         pool=names.pool,
     )
     def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
