@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import dagster as dg
 from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from sync_defs.job import Job
 from sync_defs.orchestration.names import DEFAULT_NAMES, Names
 from sync_defs.store import Database
-from sync_defs.store.presence import present
+from sync_defs.store.presence import keep_presence, present
 from sync_defs.store.schema import leases
 
 LOOK_EVERY_S: Final = 30.0
@@ -46,6 +47,12 @@ _AT_WORK: Final = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 def sign_of_life(database: Database, run_id: str) -> AbstractContextManager[None]:
     """Show during the block that a Dagster run is at work."""
     return present(database, _PREFIX + run_id, token=run_id, holder=_this_process(), fades=True)
+
+
+def sign_of_waiting(database: Database, run_id: str, wait_s: float) -> None:
+    """Show that a run waits for its next attempt; a database that cannot be written to now is asked again by that."""
+    with suppress(SQLAlchemyError, OSError):
+        keep_presence(database, _PREFIX + run_id, token=run_id, for_s=wait_s)
 
 
 class Ghosts:

@@ -19,6 +19,7 @@ from sync_defs.orchestration.ghosts import (
     UNSEEN_S,
     Ghosts,
     sign_of_life,
+    sign_of_waiting,
 )
 from sync_defs.store.presence import PRESENCE_S
 from sync_defs.store.schema import leases
@@ -110,6 +111,19 @@ def test_an_id_that_was_given_to_another_process_is_no_life(start, look, status_
     run_id = start()
     leave_sign(database, run_id, f"{socket.gethostname()}/{os.getpid()}@1")
     clock.sleep(PRESENCE_S + UNSEEN_S + 1)
+    look()
+    assert status_of(run_id) is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_elsewhere_is_no_ghost_while_it_waits_for_its_next_attempt(start, look, status_of, database, clock):
+    """A source may ask for minutes, in which nothing of the run is at work."""
+    run_id = start("sync_stock")
+    leave_sign(database, run_id, "elsewhere/1@1")
+    sign_of_waiting(database, run_id, 1_800)
+    clock.sleep(1_800 + PRESENCE_S + UNSEEN_S)
+    look()
+    assert status_of(run_id) is STARTED
+    clock.sleep(1)
     look()
     assert status_of(run_id) is dg.DagsterRunStatus.FAILURE
 
