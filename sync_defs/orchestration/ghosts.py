@@ -50,7 +50,7 @@ def sign_of_life(database: Database, run_id: str) -> AbstractContextManager[None
 
 
 def sign_of_waiting(database: Database, run_id: str, wait_s: float) -> None:
-    """Show that a run waits for its next attempt; a database that cannot be written to now is asked again by that."""
+    """Show that a run waits for its next attempt; where the database is what is broken, it is left at the last sign."""
     with suppress(SQLAlchemyError, OSError):
         keep_presence(database, _PREFIX + run_id, token=run_id, for_s=wait_s)
 

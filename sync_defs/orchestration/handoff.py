@@ -1,9 +1,11 @@
 """What one op hands to the next: ids and counts as JSON in the target's database, never records and never a pickle."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.names import DATABASE_KEY
@@ -32,8 +34,12 @@ class HandoffIOManager(dg.IOManager):
             return take_handoff(self._database, upstream.run_id, upstream.step_key)
 
     def forget(self, run_id: str, graph: str) -> None:
-        """Delete what the ops of a graph handed on, once it has succeeded; other graphs of the run keep theirs."""
-        forget_handoffs(self._database, run_id, [f"{graph}.{op}" for op in _HANDING_OPS])
+        """Delete what the ops of a graph handed on, once it has succeeded; other graphs of the run keep theirs.
+
+        A database that is away by now fails nothing, since the rows are written: what stays is pruned.
+        """
+        with suppress(SQLAlchemyError, OSError):
+            forget_handoffs(self._database, run_id, [f"{graph}.{op}" for op in _HANDING_OPS])
 
 
 def _graph_of(context: dg.OutputContext) -> str:

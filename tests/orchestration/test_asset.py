@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from sync_defs import FetchError
 from sync_defs.orchestration.config import LAUNCHPAD
@@ -235,6 +236,27 @@ def test_what_was_handed_on_is_deleted_after_success(shop):
     assert shop.run().success
     with shop.database.read() as connection:
         assert connection.execute(sa.select(handoffs)).all() == []
+
+
+def test_a_handoff_that_cannot_be_deleted_fails_no_run(shop, monkeypatch):
+    def broken(*_):
+        raise OperationalError("DELETE", {}, Exception("the server is away"))
+
+    monkeypatch.setattr("sync_defs.orchestration.handoff.forget_handoffs", broken)
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    assert shop.run().success
+    assert shop.rows() == {"A": 1}
+
+
+def test_a_handoff_that_cannot_be_kept_is_told_in_a_sentence(shop, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("SECRET")
+
+    monkeypatch.setattr("sync_defs.orchestration.handoff.put_handoff", broken)
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    sentence = failure_of(shop.run())
+    assert sentence.startswith("stock: RuntimeError at ")
+    assert "SECRET" not in sentence
 
 
 def test_no_step_leaves_a_file(shop):

@@ -59,6 +59,15 @@ def test_the_launcher_of_kubernetes_takes_its_config(monkeypatch):
     launcher, config = launcher_of("kubernetes.yaml", "dagster_k8s")
     schema = dg.Field(launcher.config_type()).config_type
     assert errors_of(schema, config) == []
+    from dagster_k8s.models import k8s_snake_case_dict
+    from kubernetes.client import V1JobSpec, V1ResourceRequirements
+
+    # What the schema lets through is read by the models of Kubernetes' own client; they refuse what they do not know.
+    for model, part in (
+        (V1JobSpec, config["run_k8s_config"]["job_spec_config"]),
+        (V1ResourceRequirements, config["resources"]),
+    ):
+        assert k8s_snake_case_dict(model, part) == part
     [message] = errors_of(schema, {**config, "job_imag": "wrong"})
     assert 'unexpected config entry "job_imag"' in message
 
