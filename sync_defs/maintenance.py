@@ -7,6 +7,7 @@ from typing import Final
 
 from sync_defs.inbox import Inbox
 from sync_defs.store.database import Database
+from sync_defs.store.handoffs import prune_handoffs
 from sync_defs.store.retention import PrunedHistory, prune_history
 
 UNCLAIMED: Final = timedelta(days=1)
@@ -44,6 +45,7 @@ def prune(database: Database, *, jobs: Collection[str], history_days: int) -> Pr
         history_days: how long changes and runs are kept, in days; 0 for ever.
     """
     inbox = Inbox(database)
+    prune_handoffs(database)
     history = PrunedHistory(changes=0, runs=0)
     if history_days:
         history = prune_history(database, timedelta(days=history_days))

@@ -1,6 +1,7 @@
 """Settings of a deployment, read from environment variables and a `.env` file when asked, never at import."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +24,10 @@ class Settings(BaseSettings):
     history_days: int = Field(
         default=90, ge=0, le=36_500, description="Days that changes and ended runs are kept; 0 is for ever."
     )
+    executor: Literal["in_process", "celery"] = Field(
+        default="in_process", description="What runs the ops of syncs in Dagster."
+    )
+    celery_broker_url: SecretStr | None = Field(default=None, description="Broker of Celery: Redis or RabbitMQ.")
     alert_slack_url: SecretStr | None = Field(
         default=None, description="Incoming webhook of Slack, Mattermost or the like, for alerts."
     )

@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -32,6 +33,7 @@ pytest.register_assert_rewrite("sync_defs.testing.conformance")
 POSTGRESQL_VARIABLE = "SYNC_TEST_POSTGRESQL_URL"
 MARIADB_VARIABLE = "SYNC_TEST_MARIADB_URL"
 CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
+BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -231,6 +233,7 @@ def pytest_report_header() -> list[str]:
         f"PostgreSQL: {server}",
         f"MariaDB: {mariadb_header()}",
         f"Chromium: {chromium}",
+        f"Celery: {broker_header()}",
     ]
 
 
@@ -251,6 +254,18 @@ def mariadb_header() -> str:
     if mariadb:
         return f"{sa.make_url(mariadb).render_as_string()} (from {MARIADB_VARIABLE})"
     return f"skipped, set {MARIADB_VARIABLE}"
+
+
+def broker_header() -> str:
+    """Say which broker the run will use, or why none."""
+    if importlib.util.find_spec("dagster_celery") is None:
+        return "skipped, install the extra `celery`"
+    broker = os.environ.get(BROKER_VARIABLE)
+    if broker:
+        return f"{sa.make_url(broker).render_as_string()} (from {BROKER_VARIABLE})"
+    if shutil.which("redis-server"):
+        return "a Redis server that is started for the test"
+    return f"skipped, install redis-server or set {BROKER_VARIABLE}"
 
 
 def find_chromium() -> str | None:
@@ -376,6 +391,26 @@ def wait_until_up(server: PostgresqlServer, log: Path) -> str:
 def tryton_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to start Tryton servers from, with `tests.tryton.COUNT` products."""
     return shared_template(tmp_path_factory)
+
+
+@pytest.fixture
+def broker_url(tmp_path: Path) -> Iterator[str]:
+    """URL of a broker that nobody else uses meanwhile: a Redis server of this test's own, if none is given."""
+    if broker_header().startswith("skipped"):
+        pytest.skip(f"no Celery: {broker_header().removeprefix('skipped, ')}")
+    given = os.environ.get(BROKER_VARIABLE)
+    if given:
+        yield given
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
 
 
 @pytest.fixture

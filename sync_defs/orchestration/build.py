@@ -38,6 +38,8 @@ MAX_SYNC_S: Final = 6 * 3600
 SHARED_ABOVE: Final = 4
 """Each sensor takes a thread for most of the time, and `dagster.yaml` gives four: more jobs would wait in turn."""
 
+_AT_ONCE: Final = {dg.in_process_executor.name, dg.multiprocess_executor.name}
+"""Executors that begin an op as soon as the one before has ended."""
 _KINDS: Final = {"postgresql": "postgres"}
 
 
@@ -64,7 +66,8 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
         resources: what the jobs' fetches need, by parameter name: Dagster resources or plain objects.
         max_runtime_s: after so many seconds Dagster gives a run up, also one whose process is gone.
         history_days: how long the daily job keeps changes and runs; 0 for ever.
-        executor: runs the ops; a process for each op takes 7 to 13 s where one process for all takes 3.
+        executor: runs the ops of syncs; a process for each op takes 7 to 13 s where one process for all takes 3.
+            Inbox jobs stay in one process.
         sensors: `each` gives every job that takes webhooks an inbox sensor of its own, `shared` one for all; `auto`:
             one for all where there are more jobs than the four threads that Dagster evaluates sensors with.
         translator: what the definitions of a job are called; default: what follows from the job's name.
@@ -90,7 +93,15 @@ def build_sync_definitions(  # noqa: PLR0913 - the settings of a deployment, by 
     ]
     listening = [job for job in jobs.values() if job.webhook is not None]
     if listening:
-        parts.append(inbox_definitions(listening, names, database_url=database_url, sensors=sensors))
+        parts.append(
+            inbox_definitions(
+                listening,
+                names,
+                database_url=database_url,
+                sensors=sensors,
+                ops_are_queued=executor.name not in _AT_ONCE,
+            )
+        )
     shared = shared_definitions(
         jobs, names, database_url=database_url, history_days=history_days, alerting=alerting, executor=executor
     )
@@ -154,7 +165,9 @@ def _translate(
     return translated
 
 
-def inbox_definitions(jobs: Sequence[Job], names: Names, *, database_url: str, sensors: Sensors) -> dg.Definitions:
+def inbox_definitions(
+    jobs: Sequence[Job], names: Names, *, database_url: str, sensors: Sensors, ops_are_queued: bool = False
+) -> dg.Definitions:
     """Return the inbox jobs, and the sensors or the one sensor that starts them."""
     if sensors not in get_args(Sensors):
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
@@ -167,7 +180,7 @@ def inbox_definitions(jobs: Sequence[Job], names: Names, *, database_url: str, s
         jobs,
         names=names,
         is_shared=sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE),
-        ghosts=Ghosts(jobs, names),
+        ghosts=Ghosts(jobs, names, ops_are_queued=ops_are_queued),
         worker=InlineWorker(inline, database_url=database_url) if inline else None,
     )
     return dg.Definitions(jobs=inbox_jobs, sensors=bells)

@@ -1,7 +1,7 @@
 """From errors to what a person reads on the run page: one sentence and the next step."""
 
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,18 @@ _MACHINERY = tuple(str(_OURS / part) for part in ("engine", "store", "inbox", "o
 
 
 @contextmanager
-def told_plainly(job_name: str, attempts: Attempts | None = None) -> Generator[None]:
+def told_plainly(
+    job_name: str, attempts: Attempts | None = None, *, on_wait: Callable[[float], None] | None = None
+) -> Generator[None]:
     """Turn whatever the block raises into a `dg.Failure` with one sentence.
 
     Errors of ours are told in full. Of any other exception only the kind and the place are: its text may hold values
     of records, and the event log is no place for them.
+
+    Args:
+        job_name: whose error it is.
+        attempts: what is known of the op's attempts; without them there is no other one.
+        on_wait: told of the seconds before the next attempt.
 
     Raises:
         Failure: not to be retried by anybody else where `attempts` have been counted.
@@ -35,6 +42,8 @@ def told_plainly(job_name: str, attempts: Attempts | None = None) -> Generator[N
         wait_s = None if attempts is None else attempts.wait_s(error)
         if attempts is None or wait_s is None:
             raise failure from None
+        if on_wait is not None:
+            on_wait(wait_s)
         raise dg.RetryRequested(max_retries=attempts.policy.times, seconds_to_wait=wait_s) from failure
 
 

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import dagster as dg
 from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from sync_defs.job import Job
 from sync_defs.orchestration.names import DEFAULT_NAMES, Names
 from sync_defs.store import Database
-from sync_defs.store.presence import present
+from sync_defs.store.presence import keep_presence, present
 from sync_defs.store.schema import leases
 
 LOOK_EVERY_S: Final = 30.0
@@ -30,6 +31,8 @@ UNSEEN_S: Final = 60.0
 """After the end of the last sign: ops in processes of their own are some seconds apart."""
 NEVER_SEEN_S: Final = 600.0
 """After the start of a run whose first op has not begun: to import the code and to open the resources takes a while."""
+QUEUED_S: Final = 3600.0
+"""For both, of runs whose ops wait for workers: such a run has no process that could show a sign meanwhile."""
 FORGET: Final = timedelta(days=1)
 MESSAGE: Final = (
     "The process of this run is gone: it shows no sign of life. What it had committed stays; the next run goes on."
@@ -46,6 +49,12 @@ def sign_of_life(database: Database, run_id: str) -> AbstractContextManager[None
     return present(database, _PREFIX + run_id, token=run_id, holder=_this_process(), fades=True)
 
 
+def sign_of_waiting(database: Database, run_id: str, wait_s: float) -> None:
+    """Show that a run waits for its next attempt; where the database is what is broken, it is left at the last sign."""
+    with suppress(SQLAlchemyError, OSError):
+        keep_presence(database, _PREFIX + run_id, token=run_id, for_s=wait_s)
+
+
 class Ghosts:
     """Finds and reports the ghosts among the runs of the Dagster jobs that belong to sync jobs."""
 
@@ -54,11 +63,21 @@ class Ghosts:
         jobs: Iterable[Job],
         names: Names = DEFAULT_NAMES,
         *,
+        ops_are_queued: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look after the runs of these jobs: at once, and then every half minute."""
+        """Look after the runs of these jobs: at once, and then every half minute.
+
+        Args:
+            jobs: the sync jobs.
+            names: what their definitions are called.
+            ops_are_queued: whether the ops of syncs wait for workers; the inbox jobs' never do.
+            monotonic: a clock.
+        """
+        self._queued_s = QUEUED_S if ops_are_queued else 0.0
         all_names = [names.of(job.name) for job in jobs]
         self._job_names = {name for known in all_names for name in (known.job, known.inbox_job)}
+        self._inbox_job_names = {known.inbox_job for known in all_names}
         self._assets = {known.asset for known in all_names}
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -90,13 +109,20 @@ class Ghosts:
         ]
         by_id = {record.dagster_run.run_id: record for record in records}
         signs, now = _signs(database, by_id), database.now()
-        ghosts = frozenset(run_id for run_id, record in by_id.items() if _is_ghost(record, signs.get(run_id), now))
+        ghosts = frozenset(
+            run_id
+            for run_id, record in by_id.items()
+            if _is_ghost(record, signs.get(run_id), now, queued_s=self._queued_time(record))
+        )
         for run_id in ghosts & suspected:
             run = instance.get_run_by_id(run_id)
             if run is not None and run.status in _AT_WORK:  # it may have ended in between
                 instance.report_run_failed(run, MESSAGE)
         _forget(database)
         return ghosts - suspected
+
+    def _queued_time(self, record: dg.RunRecord) -> float:
+        return 0.0 if record.dagster_run.job_name in self._inbox_job_names else self._queued_s
 
     def _is_ours(self, run: dg.DagsterRun, location: str | None) -> bool:
         origin = run.remote_job_origin
@@ -121,11 +147,11 @@ def _signs(database: Database, run_ids: Iterable[str]) -> Mapping[str, Any]:
         return {row.name.removeprefix(_PREFIX): row for row in rows}
 
 
-def _is_ghost(record: dg.RunRecord, sign: Any, now: datetime) -> bool:
+def _is_ghost(record: dg.RunRecord, sign: Any, now: datetime, *, queued_s: float) -> bool:
     if sign is None:
         since = record.start_time if record.start_time is not None else record.update_timestamp.timestamp()
-        return now.timestamp() - since > NEVER_SEEN_S
-    return now - sign.expires_at > timedelta(seconds=UNSEEN_S) and not _is_here(sign.holder)
+        return now.timestamp() - since > max(NEVER_SEEN_S, queued_s)
+    return now - sign.expires_at > timedelta(seconds=max(UNSEEN_S, queued_s)) and not _is_here(sign.holder)
 
 
 def _is_here(holder: str) -> bool:

@@ -1,53 +1,55 @@
-"""What one op hands to the next: a small JSON file with ids and counts, never records and never a pickle."""
+"""What one op hands to the next: ids and counts as JSON in the target's database, never records and never a pickle."""
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, Final, cast
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from sync_defs.orchestration.failures import told_plainly
+from sync_defs.orchestration.names import DATABASE_KEY
+from sync_defs.store import Database
+from sync_defs.store.handoffs import forget_handoffs, put_handoff, take_handoff
+
+_HANDING_OPS: Final = ("fetch", "diff")
 
 
 class HandoffIOManager(dg.IOManager):
-    """Keeps the outputs of a run's ops as JSON files in a folder that only the owner may read.
+    """Keeps the outputs of a run's ops where its stage is, so that each op may run on a machine of its own."""
 
-    Files rather than memory, so that the multiprocess executor and a re-execution from a failed op work too. On several
-    machines the folder must be shared, or the in-process executor used.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Keep the files in a folder, which is made at the first write."""
-        self._folder = folder
+    def __init__(self, database: Database) -> None:
+        """Keep them in this database."""
+        self._database = database
 
     def handle_output(self, context: dg.OutputContext, obj: Mapping[str, Any]) -> None:
-        """Write an op's output; a retried op replaces it."""
-        path = self._path(context)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(obj), encoding="utf-8")
-        new.replace(path)
+        """Keep an op's output; a retried op replaces it."""
+        with told_plainly(_graph_of(context)):
+            put_handoff(self._database, context.run_id, context.step_key, obj)
 
     def load_input(self, context: dg.InputContext) -> dict[str, Any]:
-        """Read what the op before has written, in this run or in the one that is re-executed."""
+        """Read what the op before has handed on, in this run or in the one that is re-executed."""
         upstream = cast("dg.OutputContext", context.upstream_output)
-        return json.loads(self._path(upstream).read_text(encoding="utf-8"))
+        with told_plainly(_graph_of(upstream)):
+            return take_handoff(self._database, upstream.run_id, upstream.step_key)
 
     def forget(self, run_id: str, graph: str) -> None:
-        """Delete the files of a graph that has succeeded; other graphs of the run keep theirs."""
-        folder = self._folder / run_id
-        for path in folder.glob(f"{graph}.*"):
-            path.unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        """Delete what the ops of a graph handed on, once it has succeeded; other graphs of the run keep theirs.
 
-    def _path(self, context: dg.OutputContext) -> Path:
-        return self._folder / context.run_id / f"{context.step_key}.{context.name}.json"
+        A database that is away by now fails nothing, since the rows are written: what stays is pruned.
+        """
+        with suppress(SQLAlchemyError, OSError):
+            forget_handoffs(self._database, run_id, [f"{graph}.{op}" for op in _HANDING_OPS])
 
 
-@dg.io_manager(description="Hands counts and ids from op to op as JSON files; records stay in the database.")
+def _graph_of(context: dg.OutputContext) -> str:
+    return context.step_key.partition(".")[0]
+
+
+@dg.io_manager(
+    description="Hands counts and ids from op to op by the database in which the records wait.",
+    required_resource_keys={DATABASE_KEY},
+)
 def handoff_io_manager(context: dg.InitResourceContext) -> HandoffIOManager:
-    """Keep the files in the storage folder of the Dagster instance."""
-    instance = cast("dg.DagsterInstance", context.instance)
-    return HandoffIOManager(Path(instance.storage_directory()) / "sync_defs")
+    """Keep them in the database of the targets."""
+    return HandoffIOManager(getattr(context.resources, DATABASE_KEY))

@@ -82,6 +82,8 @@ def inbox_job(
         description=f"Applies webhook messages for {job.name} until none is due; its sensor starts it.",
         # Ahead of full syncs in the queue: a message is one row that somebody waits for.
         # A run that is killed is not started again: the sensor rings while messages are due.
+        # Its one op may stay for a quarter of an hour: on Celery it would keep a place from the ops of full syncs.
+        executor_def=dg.in_process_executor,
         tags={MAX_RUNTIME_TAG: str(MAX_RUNTIME_S), "dagster/priority": "10", "dagster/max_retries": "0"},
     )
     def run_inbox() -> None:

@@ -18,6 +18,8 @@ INBOX_CHECKS: Final = (INBOX_CHECK_NAME, INBOX_LAG_CHECK)
 DATABASE_KEY: Final = "sync_database"
 """Resource key of the database; not `database`, which a job's own fetch may want to call a source."""
 HANDOFF_KEY: Final = "sync_handoff"
+GRAPH_OUTPUT_KEY: Final = "io_manager"
+"""What Dagster 1.13 wants for the outputs of a graph with a config, in a run of the asset alone, and never uses."""
 TRIGGER_TAG: Final = "sync_defs/trigger"
 MAX_RUNTIME_TAG: Final = "dagster/max_runtime"
 # None of these can follow from a sync job's name: see `SyncNames`.

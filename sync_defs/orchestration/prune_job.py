@@ -26,7 +26,7 @@ def prune_definitions(jobs: Collection[str], *, history_days: int) -> dg.Definit
     # No sync job begins with an underscore, so that no graph of one has the op's name.
     @dg.op(
         name=f"_{PRUNE_JOB}",
-        description="Delete old changes, runs and message ids; bury messages of jobs that are gone.",
+        description="Delete old changes, runs, handoffs and message ids; bury messages of jobs that are gone.",
         required_resource_keys={DATABASE_KEY},
         out=dg.Out(dg.Nothing, io_manager_key=HANDOFF_KEY),
     )

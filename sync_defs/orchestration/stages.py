@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import dagster as dg
@@ -13,11 +14,12 @@ from sync_defs.errors import ConfigurationError
 from sync_defs.job import Job
 from sync_defs.orchestration.config import LAUNCHPAD, request_for
 from sync_defs.orchestration.failures import told_plainly
-from sync_defs.orchestration.ghosts import sign_of_life
+from sync_defs.orchestration.ghosts import sign_of_life, sign_of_waiting
 from sync_defs.orchestration.job_checks import run_checks, run_verdicts
 from sync_defs.orchestration.metadata import results_metadata
 from sync_defs.orchestration.names import (
     DATABASE_KEY,
+    GRAPH_OUTPUT_KEY,
     HANDOFF_KEY,
     TRIGGER_TAG,
     SyncNames,
@@ -45,7 +47,7 @@ def fetch_op(job: Job, names: SyncNames) -> dg.OpDefinition:
         pool=names.pool,
     )
     def fetch(context: dg.OpExecutionContext) -> dict:
-        with told_plainly(job.name, attempts_of(job, context)):
+        with _told(job, context, attempts_of(job, context)):
             request = request_for(
                 context.op_config,
                 run_id=sync_run_id(context.run_id, job.name),
@@ -76,7 +78,7 @@ def diff_op(job: Job, names: SyncNames) -> dg.OpDefinition:
     )
     def diff(context: dg.OpExecutionContext, staged: dict) -> dict:
         attempts = attempts_of(job, context)
-        with told_plainly(job.name, attempts):
+        with _told(job, context, attempts):
             handle = StageHandle.from_dict(staged)
             observer = LogProgress(context.log)
             with _ready_store(context) as store:
@@ -103,12 +105,12 @@ def upsert_op(job: Job, names: SyncNames) -> dg.OpDefinition:
             ),
             **{name: dg.Out(dg.Nothing, is_required=False, io_manager_key=HANDOFF_KEY) for name in run_checks(job)},
         },
-        required_resource_keys={DATABASE_KEY, HANDOFF_KEY},
+        required_resource_keys={DATABASE_KEY, HANDOFF_KEY, GRAPH_OUTPUT_KEY},
         pool=names.pool,
     )
     def upsert(context: dg.OpExecutionContext, diffed: dict) -> Iterator[Any]:
         attempts = attempts_of(job, context)
-        with told_plainly(job.name, attempts):
+        with _told(job, context, attempts):
             handle = StageHandle.from_dict(diffed["handle"])
             samples = [_sample(plain) for plain in diffed["samples"]]
             observer = LogProgress(context.log, expected=handle.fetched)
@@ -141,6 +143,14 @@ def _expected(job: Job, database: Database, request: RunRequest) -> int | None:
 def attempts_of(job: Job, context: dg.OpExecutionContext) -> Attempts:
     """Return where an op stands with the attempts that its job allows."""
     return Attempts(policy=job.retries, failed=context.retry_number)
+
+
+@contextmanager
+def _told(job: Job, context: dg.OpExecutionContext, attempts: Attempts) -> Generator[None]:
+    """Tell errors plainly, and show that the run is not gone while it waits for the next attempt."""
+    database: Database = getattr(context.resources, DATABASE_KEY)
+    with told_plainly(job.name, attempts, on_wait=partial(sign_of_waiting, database, context.run_id)):
+        yield
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Reading order: `schema`, `database`, `dialects`, `coerce`, `mapping`, `staging`, `statements`, `narrow`,
 `table_writer`, `session_watch`, `callback_writer`, `rejects`, `renewal`, `runs`, `reports`, `presence`, `retention`,
-`store`. Imports the engine's ports, never Dagster; pandas only in `frames`.
+`handoffs`, `store`. Imports the engine's ports, never Dagster; pandas only in `frames`.
 """
 
 from sync_defs.store.database import Database

@@ -15,7 +15,7 @@ from sync_defs.store.dialects import SqlDialect, dialect_for
 from sync_defs.store.trouble import trouble
 
 Clock = Callable[[], datetime]
-REVISION = "0003"
+REVISION = "0004"
 """The migration that this version of the code needs."""
 VERSION_TABLE = "sync_schema_version"
 

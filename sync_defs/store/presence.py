@@ -40,6 +40,13 @@ def present(
             _write(database, name, token, leave=True)
 
 
+def keep_presence(database: Database, name: str, *, token: str, for_s: float) -> None:
+    """Let a presence that fades last longer: nobody is at work for so many seconds, and somebody will be then."""
+    ends = database.now() + timedelta(seconds=for_s + PRESENCE_S)
+    with database.write() as connection:
+        connection.execute(update(leases).where(leases.c.name == name, leases.c.token == token).values(expires_at=ends))
+
+
 def _take(database: Database, name: str, token: str, holder: str | None) -> None:
     free = or_(leases.c.expires_at.is_(None), leases.c.expires_at <= database.now(), leases.c.token == token)
     ends = database.now() + timedelta(seconds=PRESENCE_S)

@@ -133,6 +133,15 @@ state_parts = Table(
     Column("entries", LargeBinary, nullable=False),
 )
 
+handoffs = Table(
+    "sync_handoffs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("step_key", LargeBinary(32), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("handed_at", UtcDateTime, nullable=False),
+)
+
 leases = Table(
     "sync_leases",
     metadata,

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks import report
+from benchmarks import definitions, report
 from benchmarks.__main__ import main, plan
 from benchmarks.cases import CASES
 from benchmarks.goals import GOALS
@@ -188,3 +188,13 @@ def test_the_receiver_is_measured_beside_a_bare_handler(capsys, tmp_path):
     heading, _, row = capsys.readouterr().out.splitlines()
     assert len(heading.split(" | ")) == len(row.split(" | "))
     assert all(float(cell.strip(" |")) > 0 for cell in row.split(" | ")[1:])
+
+
+@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars`")  # Dagster reads its own
+def test_the_loading_of_jobs_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(definitions, "_loaded", definitions.load)
+    definitions.main(["--jobs", "2", "1", "--repeat", "1"])
+    heading, one, two, whole, each = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in (heading, one, two)] == ["jobs", "1", "2"]
+    assert whole.startswith("2 jobs load in 0.")
+    assert each.startswith("each adds ")

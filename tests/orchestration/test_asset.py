@@ -1,16 +1,19 @@
 """A run of the asset: what is written, and what Dagster is told about it."""
 
-import json
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from sync_defs import FetchError
 from sync_defs.orchestration.config import LAUNCHPAD
 from sync_defs.orchestration.names import DATABASE_KEY, HANDOFF_KEY, SyncNames, sync_run_id
 from sync_defs.orchestration.stages import diff_op
 from sync_defs.store import SqlStore
+from sync_defs.store.handoffs import take_handoff
+from sync_defs.store.schema import handoffs
 
 
 def checks_of(result, name="no_rejected_records"):
@@ -228,11 +231,39 @@ def test_a_tag_tells_what_started_the_run(shop, as_plain):
     assert as_plain(shop.materializations()[-1].metadata)["sync_defs/trigger"] == "schedule"
 
 
-def test_the_handed_on_files_hold_no_record_and_are_deleted_after_success(shop):
-    folder = Path(shop.instance.storage_directory()) / "sync_defs"
+def test_what_was_handed_on_is_deleted_after_success(shop):
     shop.source.records = [{"sku": "A", "qty": 4711}]
-    shop.run()
-    assert list(folder.rglob("*.json")) == []
+    assert shop.run().success
+    with shop.database.read() as connection:
+        assert connection.execute(sa.select(handoffs)).all() == []
+
+
+def test_a_handoff_that_cannot_be_deleted_fails_no_run(shop, monkeypatch):
+    def broken(*_):
+        raise OperationalError("DELETE", {}, Exception("the server is away"))
+
+    monkeypatch.setattr("sync_defs.orchestration.handoff.forget_handoffs", broken)
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    assert shop.run().success
+    assert shop.rows() == {"A": 1}
+
+
+def test_a_handoff_that_cannot_be_kept_is_told_in_a_sentence(shop, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("SECRET")
+
+    monkeypatch.setattr("sync_defs.orchestration.handoff.put_handoff", broken)
+    shop.source.records = [{"sku": "A", "qty": 1}]
+    sentence = failure_of(shop.run())
+    assert sentence.startswith("stock: RuntimeError at ")
+    assert "SECRET" not in sentence
+
+
+def test_no_step_leaves_a_file(shop):
+    shop.source.records = [{"sku": "A", "qty": 4711}]
+    assert shop.run().success
+    storage = Path(shop.instance.storage_directory())
+    assert [path for path in storage.rglob("*") if path.is_file() and "compute_logs" not in path.parts] == []
 
 
 def test_a_reexecution_of_the_failed_steps_alone_is_refused_clearly(shop, monkeypatch):
@@ -246,8 +277,7 @@ def test_a_reexecution_of_the_failed_steps_alone_is_refused_clearly(shop, monkey
         patch.setattr("sync_defs.store.table_writer.TableWriter.write", broken)
         failed = shop.run()
     assert not failed.success
-    folder = Path(shop.instance.storage_directory()) / "sync_defs" / failed.run_id
-    staged = json.loads((folder / "stock.fetch.result.json").read_text())
+    staged = take_handoff(shop.database, failed.run_id, "stock.fetch")
 
     @dg.op(out=dg.Out(dict))
     def handed_on():

@@ -282,3 +282,11 @@ def test_the_work_of_loading_grows_with_the_number_of_jobs_and_no_faster():
     calls(1)  # fills caches
     few, some, many = (calls(count) for count in (10, 20, 40))
     assert many - some < 2.2 * (some - few)
+
+
+def test_a_job_without_schedule_and_webhook_is_materialized_by_its_asset_alone():
+    """As a click on Materialize and each run of a backfill do; no standing check comes along."""
+    job = TableSync(lambda: (), name="bare", target=stock, key="sku", fields={"quantity": "qty"}, webhook=None)
+    defs = build_sync_definitions({"bare": job}, database_url="sqlite:///x.db")
+    alone = defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection={dg.AssetKey("bare")})
+    assert alone.run_config_schema.config_type is not None

@@ -12,7 +12,15 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from sync_defs.orchestration.ghosts import LOOK_AGAIN_S, NEVER_SEEN_S, UNSEEN_S, Ghosts, sign_of_life
+from sync_defs.orchestration.ghosts import (
+    LOOK_AGAIN_S,
+    NEVER_SEEN_S,
+    QUEUED_S,
+    UNSEEN_S,
+    Ghosts,
+    sign_of_life,
+    sign_of_waiting,
+)
 from sync_defs.store.presence import PRESENCE_S
 from sync_defs.store.schema import leases
 
@@ -37,7 +45,7 @@ def start(shop):
 def look(shop, database):
     """Look for ghosts twice, 10 s apart; call what is given in between."""
 
-    def report(between=lambda: None):
+    def report(between=lambda: None, **options):
         context = dg.SensorEvaluationContext(
             instance_ref=None,
             last_tick_completion_time=None,
@@ -48,7 +56,7 @@ def look(shop, database):
             code_location_origin=OURS,
         )
         now = [0.0]
-        ghosts = Ghosts([shop.job], monotonic=lambda: now[0])
+        ghosts = Ghosts([shop.job], monotonic=lambda: now[0], **options)
         ghosts.report(context, database)
         between()
         now[0] = LOOK_AGAIN_S
@@ -105,6 +113,33 @@ def test_an_id_that_was_given_to_another_process_is_no_life(start, look, status_
     clock.sleep(PRESENCE_S + UNSEEN_S + 1)
     look()
     assert status_of(run_id) is dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_elsewhere_is_no_ghost_while_it_waits_for_its_next_attempt(start, look, status_of, database, clock):
+    """A source may ask for minutes, in which nothing of the run is at work."""
+    run_id = start("sync_stock")
+    leave_sign(database, run_id, "elsewhere/1@1")
+    sign_of_waiting(database, run_id, 1_800)
+    clock.sleep(1_800 + PRESENCE_S + UNSEEN_S)
+    look()
+    assert status_of(run_id) is STARTED
+    clock.sleep(1)
+    look()
+    assert status_of(run_id) is dg.DagsterRunStatus.FAILURE
+
+
+def test_an_op_that_waits_for_a_worker_has_an_hour(start, look, status_of, database, clock, gone):
+    """On Celery nothing of a run is at work between two ops; an inbox job stays in one process there too."""
+    waiting, unseen, inbox = start("sync_stock"), start("sync_stock"), start("stock_inbox")
+    for run_id in (waiting, inbox):
+        leave_sign(database, run_id, gone)
+    clock.sleep(QUEUED_S - 60)
+    look(ops_are_queued=True)
+    assert [status_of(run_id) for run_id in (waiting, unseen)] == [STARTED, STARTED]
+    assert status_of(inbox) is dg.DagsterRunStatus.FAILURE
+    clock.sleep(PRESENCE_S + 61)
+    look(ops_are_queued=True)
+    assert {status_of(run_id) for run_id in (waiting, unseen)} == {dg.DagsterRunStatus.FAILURE}
 
 
 def test_a_process_elsewhere_is_judged_by_its_sign_alone(start, look, status_of, database, clock):

@@ -112,6 +112,15 @@ def test_a_source_that_is_away_is_asked_again_when_it_says(shop):
     assert len(shop.materializations()) == 1
 
 
+def test_the_sign_of_a_run_lasts_until_its_next_attempt(shop, monkeypatch):
+    kept = []
+    monkeypatch.setattr("sync_defs.orchestration.stages.sign_of_waiting", lambda *told: kept.append(told[1:]))
+    shop.job.retries = QUICK
+    failing(shop.source, FetchError("503", retry_after_s=0.125))
+    result = shop.run()
+    assert kept == [(result.run_id, 0.125)]
+
+
 def test_a_source_that_stays_away_fails_the_run_with_the_number_of_attempts(shop):
     shop.job.retries = QUICK
     failing(shop.source, *(FetchError("the shop is closed") for _ in range(9)))

@@ -18,6 +18,7 @@ from sync_defs.store.schema import metadata
 TABLES = {
     "sync_changes",
     "sync_cursors",
+    "sync_handoffs",
     "sync_inbox",
     "sync_leases",
     "sync_state",
@@ -75,7 +76,7 @@ def test_older_tables_ask_for_the_upgrade(migrated_url, older):
             database.ensure_ready()
 
 
-@pytest.mark.parametrize("newer", ["0004", "9999"])
+@pytest.mark.parametrize("newer", ["0005", "9999"])
 def test_newer_tables_are_refused_and_left_alone(migrated_url, newer):
     with Database(migrated_url) as database:
         set_revision(database, newer)

@@ -1,4 +1,4 @@
-"""The example project in Dagster's web interface, as a newcomer sees it."""
+"""The example project in Dagster's web interface, as a newcomer sees it, and a job with partitions beside it."""
 
 import json
 import os
@@ -25,6 +25,30 @@ ROOT = Path(__file__).parents[2]
 LOAD_S = 100
 DRY_RUN = "ops:\n  erp_inventory:\n    config:\n      dry_run: true\n"
 TWO_ITEMS = "ops:\n  erp_inventory:\n    config:\n      external_ids: [SKU-0001, SKU-0002]\n"
+# A package of jobs that are the examples and one more; no file of theirs is copied.
+JOBS = "import sync_defs.jobs\n\n__path__ += sync_defs.jobs.__path__\n"
+OFFERS = '''
+import dagster as dg
+from sync_defs import table_sync
+from sqlalchemy import Column, MetaData, String, Table
+
+offers = Table("offers", MetaData(), Column("sku", String(40), primary_key=True), Column("shop", String(2)))
+
+
+@table_sync(
+    target=offers,
+    key="sku",
+    fields={"shop": "shop"},
+    on_missing="delete",
+    in_partition=lambda table, key: table.c.shop == key,
+    partitions_def=dg.StaticPartitionsDefinition(["at", "de", "fr"]),
+    create_table=True,
+    webhook=None,
+)
+def shop_offers(partition: str):
+    """The offers of each shop."""
+    yield [{"sku": f"{partition}-{number}", "shop": partition} for number in range(3)]
+'''
 WRONG = "ops:\n  erp_inventory:\n    config:\n      allow_deletes: five\n"
 
 pytestmark = [pytest.mark.ui, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -80,9 +104,14 @@ def dagster_dev(folder: Path):
     """Run `dagster dev` in a process group of its own, and stop that group at the end."""
     for name in ("workspace.yaml", "dagster.yaml"):
         shutil.copy(ROOT / name, folder)
+    jobs = folder / "shop_jobs"
+    (jobs / "shop_offers").mkdir(parents=True)
+    (jobs / "__init__.py").write_text(JOBS, encoding="utf-8")
+    (jobs / "shop_offers" / "__init__.py").write_text(OFFERS, encoding="utf-8")
     port = free_port()
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), str(folder)])
+    environment = os.environ | {"PYTHONPATH": path, "SYNC_JOBS_MODULE": "shop_jobs"}
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -130,6 +159,7 @@ def page(browser):
 
 def test_launchpad_asset_and_run_pages(project, page):
     """One tour, so that the services start once: a dry run by hand, a real run, a webhook."""
+    a_backfill_of_all_partitions_is_launched_from_the_asset_page(project, page)
     a_dry_run_is_launched_from_the_launchpad(project, page)
     run_id = project.run("sync_erp_inventory")
     the_asset_page_shows_the_run(project, page)
@@ -139,6 +169,25 @@ def test_launchpad_asset_and_run_pages(project, page):
     a_webhook_message_is_applied(project, page)
     a_rejected_message_fails_its_check_as_a_warning(project, page)
     the_watch_ticks(project, page)
+    the_three_partitions_are_materialized(project, page)
+
+
+def a_backfill_of_all_partitions_is_launched_from_the_asset_page(project, page):
+    page.goto(f"{project.url}/assets/shop_offers?view=partitions")
+    expect(page.get_by_text("Missing (3)", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Materialize…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="All", exact=True).click()
+    expect(dialog.get_by_text("3 partitions", exact=True)).to_be_visible()
+    dialog.get_by_role("button", name="Launch backfill").click()
+    expect(dialog).to_be_hidden()
+
+
+def the_three_partitions_are_materialized(project, page):
+    page.goto(f"{project.url}/assets/shop_offers?view=partitions&partition=de")
+    expect(page.get_by_text("Materialized (3)", exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Missing (0)", exact=True)).to_be_visible()
+    expect(page.get_by_text("shop_offers: 3 fetched = 3 created").first).to_be_visible()
 
 
 def a_dry_run_is_launched_from_the_launchpad(project, page):
