@@ -246,7 +246,7 @@ def test_a_batch_over_which_a_worker_died_takes_few_transactions(inbox, message,
 def test_an_item_that_kills_costs_five_workers_and_no_other_item(inbox, message, run, rows, clock, monkeypatch):
     """Whoever applies it ends in the middle of it; those that were claimed with it have all been applied by then."""
     inbox.enqueue(message("m1", [item(f"item {n}") for n in range(100)]))
-    acknowledge, applied, kills = inbox.acknowledge, [], 0
+    acknowledge, applied, kills, landed = inbox.acknowledge, [], 0, 0
 
     def die_over_one(connection, claimed):
         if claimed.external_id == "item 50":
