@@ -85,22 +85,30 @@ class Results:
 
 def surroundings(database: str) -> dict[str, str]:
     """Return what the figures depend on, without naming the machine."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git there is
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=FOLDER.parent,
-    )
+    # What earlier measurements of the same session wrote changes nothing that is measured.
+    all_but_results = [":(top)", ":(top,exclude)benchmarks/results", ":(top,exclude)README.md"]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *all_but_results)
+    commit = _git("rev-parse", "--short", "HEAD")
     return {
         "measured_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": (commit or "unknown") + ("-dirty" if changed else ""),
         "database": database,
         "python": platform.python_version(),
         "json": f"orjson {version('orjson')}" if find_spec("orjson") else "standard library",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load": f"{os.getloadavg()[0]:.1f} before the start",
     }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],  # noqa: S607 - whichever git there is
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FOLDER.parent,
+    )
+    return done.stdout.strip()
 
 
 def _compact(content: dict[str, Any]) -> str:

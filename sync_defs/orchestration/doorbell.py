@@ -37,8 +37,11 @@ SHARED: Final = "inbox_sensor"
 """The sensor of all jobs; every job's own one has the job's name before it."""
 _LOOK_S: Final = 0.05
 _ORDER_EVERY_S: Final = 1.0
-_ORDER_S: Final = 3.0
-"""The process that applies at once goes on for so long after a tick, until the next one has begun."""
+_ORDER_S: Final = 8.0
+"""The process that applies at once goes on for so long after a tick, until the next one has begun.
+
+Dagster's loop passes a sensor over whose last tick took a moment too long: the next one begins 6 s after its end.
+"""
 _LONGEST_POLL_S: Final = 4.5
 """Dagster's sensor loop takes 5 s at least: a tick that watches for most of it notices a message at once."""
 _ALL_POLLS_S: Final = 20.0
