@@ -13,7 +13,8 @@ import sqlalchemy as sa
 class Proxy:
     """Listens on 127.0.0.1; what a client sends at once counts as one request."""
 
-    server: tuple[str, int]
+    server: tuple[str, int] | str
+    """Host and port, or the path of a socket."""
     port: int = 0
     cut_at: int = 0
     """The number of the request whose answer is lost, counted from `arm` on; 0 for none."""
@@ -47,9 +48,8 @@ class Proxy:
             threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
 
     def _pass_on(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self.server) as server:
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client, self._connect() as server:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             back = threading.Thread(target=_pump, args=(server, client), daemon=True)
             back.start()
             with suppress(OSError):
@@ -62,6 +62,15 @@ class Proxy:
             with suppress(OSError):
                 server.shutdown(socket.SHUT_WR)  # it does what it heard, and then sees that nobody is there
             back.join()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self.server, str):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.server)
+        else:
+            server = socket.create_connection(self.server)
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return server
 
 
 def _pump(server: socket.socket, client: socket.socket) -> None:
@@ -77,11 +86,19 @@ def broken_way(url: str) -> Iterator[tuple[str, Proxy]]:
     given = sa.make_url(url)
     query = {"sslmode": "disable", "gssencmode": "disable"} if given.get_backend_name() == "postgresql" else {}
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = Proxy((given.host or "127.0.0.1", given.port or 0), port=listener.getsockname()[1])
+        proxy = Proxy(_server_of(given), port=listener.getsockname()[1])
         threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
-        way = given.set(host="127.0.0.1", port=proxy.port).update_query_dict(query)
+        way = given.set(host="127.0.0.1", port=proxy.port).difference_update_query(["host"]).update_query_dict(query)
         try:
             yield way.render_as_string(hide_password=False), proxy
         finally:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
+
+
+def _server_of(url: sa.URL) -> tuple[str, int] | str:
+    """Return where a server listens; libpq's parameter `host` may name the folder of its socket."""
+    folder = url.query.get("host")
+    if isinstance(folder, str) and folder.startswith("/"):
+        return f"{folder}/.s.PGSQL.{url.port or 5432}"
+    return url.host or "127.0.0.1", url.port or 0
