@@ -161,7 +161,8 @@ def test_a_job_that_is_applied_at_once_gets_a_run_only_where_that_fails(tick, se
     send("stock")
     send("prices")
     assert rung(tick(worker=worker)) == ["prices_inbox"]
-    assert worker.orders == [(["stock"], 3.0)]
+    [(names, seconds)] = worker.orders
+    assert (names, seconds > 6) == (["stock"], True)  # longer than from a tick to the next but one
     clock.sleep(INLINE_PATIENCE_S + 1)
     assert rung(tick(worker=worker)) == ["prices_inbox", "stock_inbox"]
 
