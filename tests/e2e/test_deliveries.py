@@ -1,13 +1,8 @@
 """A real Dagster daemon: messages by run and at once, and all of it killed in the middle."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -16,8 +11,8 @@ import sqlalchemy as sa
 
 from sync_defs import Database
 from sync_defs.inbox import Inbox, Message, MessageItem
+from tests.e2e.daemons import ROOT, running_daemon, wait_until
 
-ROOT = Path(__file__).parents[2]
 MODULE = """
 import os
 from sqlalchemy import Column, Integer, MetaData, String, Table
@@ -48,26 +43,12 @@ class Shop:
     def __init__(self, folder: Path, url: str, database: Database) -> None:
         self.folder = folder
         self.database = database
-        self._environment = os.environ | {
-            "DAGSTER_HOME": str(folder),
-            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
-            "SHOP_URL": url,
-        }
+        self._url = url
 
-    @contextmanager
     def daemon(self):
-        """Run the daemon, with the code server and the runs that it starts, in a process group, and kill the group."""
+        """Run the daemon."""
         command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "two_deliveries"]
-        with (self.folder / "daemon.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=self._environment, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            yield
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        return running_daemon(command, folder=self.folder, variables={"SHOP_URL": self._url})
 
     def send(self, sku):
         for job in JOBS:
@@ -88,13 +69,6 @@ class Shop:
         """Return how many messages Dagster was told of."""
         records = instance.fetch_materializations(dg.AssetKey(job), limit=100).records
         return sum(int(record.asset_materialization.metadata["sync_defs/created"].value) for record in records)
-
-
-def wait_until(is_so, what, *, within_s=180):
-    give_up = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < give_up, f"{what}: not within {within_s} s"
-        time.sleep(0.25)
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
 """A real Dagster daemon is killed at named points of a tick, and the next one makes good for it."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections import Counter
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -20,8 +16,8 @@ from sync_defs.inbox import DrainOptions, Inbox, drain, read_message
 from sync_defs.job import table_sync
 from sync_defs.store import SqlStore
 from sync_defs.store.schema import changes
+from tests.e2e.daemons import ROOT, running_daemon, wait_until
 
-ROOT = Path(__file__).parents[2]
 DOOMED = Path(__file__).with_name("doomed_daemon.py")
 STOCK = sa.Table(
     "stock", sa.MetaData(), sa.Column("sku", sa.String(40), primary_key=True), sa.Column("quantity", sa.Integer)
@@ -56,24 +52,11 @@ class Deployment:
         folder.mkdir()
         (folder / "killed_jobs.py").write_text(MODULE, encoding="utf-8")
         shutil.copy(ROOT / "dagster.yaml", folder)
-        self.log = folder / "daemon.log"
 
-    @contextmanager
     def daemon(self, *point: str):
-        """Run a daemon, with all that it starts in a process group; kill what is left of it at the end."""
-        path = f"{self.folder}{os.pathsep}{ROOT}"
-        environment = os.environ | {"DAGSTER_HOME": str(self.folder), "PYTHONPATH": path, "SHOP_URL": self.url}
+        """Run a daemon that dies at a point, or none."""
         command = [sys.executable, str(DOOMED), "stock_inbox_sensor", *point, "--", "run", "-m", "killed_jobs"]
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        return running_daemon(command, folder=self.folder, variables={"SHOP_URL": self.url})
 
     def points(self) -> list[str]:
         """Return the names of the points that a daemon has reached which was not to die."""
@@ -105,13 +88,6 @@ def applied(database):
         return Counter((row.external_id, row.action) for row in rows)
 
 
-def wait_until(is_so, what, *, within_s=180):
-    give_up = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < give_up, f"{what}: not within {within_s} s"
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def deploy(tmp_path, monkeypatch, sqlite_template):
     """Make a deployment of its own, with a database."""
@@ -132,7 +108,7 @@ def die_and_recover(deployment, point):
         prepare(database)
         if point is not None:
             with deployment.daemon(point) as doomed:
-                assert doomed.wait(120) == -signal.SIGKILL, deployment.log.read_text()
+                assert doomed.wait(120) == -signal.SIGKILL, (deployment.folder / "daemon.log").read_text()
                 # Code server and runs outlive it for a while, as they do where only the daemon is killed.
                 recover(deployment, database)
         else:
