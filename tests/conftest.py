@@ -1,5 +1,6 @@
 """Fixtures over real databases, and a plain account of which servers a run used."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -11,12 +12,13 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -36,6 +38,9 @@ CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
 BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
+SERVERS = ("postgresql", "mariadb")
+ABOVE_STORE = {"cli", "connectors", "e2e", "jobs", "orchestration", "receiver"}
+"""Folders of tests whose subject talks to a database by the store and the inbox alone."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # A slow machine is not a failing property. Everything else stays as Hypothesis chose for the surroundings.
@@ -142,16 +147,16 @@ class PostgresqlDatabase:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of `-n auto`: more than cores, since a third of the time goes into waiting for servers."""
-    cores = os.cpu_count() or 1
-    return cores + cores // 2
+    """Return the workers of `-n auto`: more than cores, since much of the time goes into waiting for servers."""
+    return 2 * (os.cpu_count() or 1)
 
 
 USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the tests that kill: their long forms are run by hand."""
+    """Add the options of the long forms, which are run by hand."""
+    parser.addoption("--all-databases", action="store_true", help="run what is above the store on every server too")
     parser.addoption("--fault-long", action="store_true", help="kill at every point, and let storms rage for long")
     parser.addoption("--fault-seed", type=int, help="the seed that a storm told when it failed; default: a new one")
 
@@ -178,8 +183,12 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[USED].update(getattr(node, "workeroutput", {}).get("used", {}))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason; begin with what takes longest, so that no worker idles."""
+    if not config.getoption("--all-databases"):
+        left_out = on_the_other_server(items)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
     for item in items:
@@ -189,6 +198,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
         if item.get_closest_marker("tryton") and importlib.util.find_spec("trytond") is None:
             item.add_marker(pytest.mark.skip(reason="trytond is not installed; install the extra `tryton`"))
+
+
+def pytest_collection_finish() -> None:
+    """Look for cyclic garbage less often: among all that is imported the search is a fifth of the tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -204,6 +220,32 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             os.environ[TRACED_VARIABLE] = traced
 
 
+def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what to leave out so that a test above the store runs on SQLite and one server, each server in its turn.
+
+    What is there gets along with any database by way of the store, whose own tests run on all of them.
+    """
+    servers = SERVERS if os.environ.get(MARIADB_VARIABLE) else SERVERS[:1]
+    variants: dict[str, dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    for item in items:
+        server = server_of(item)
+        if server and (item.get_closest_marker("client_side") or not ABOVE_STORE.isdisjoint(item.path.parts)):
+            variants[item.nodeid.replace(server, "")][server].append(item)
+    left_out: set[pytest.Item] = set()
+    for name, by_server in variants.items():
+        if len(by_server) > 1:
+            del by_server[servers[crc32(name.encode()) % len(servers)]]
+            left_out.update(*by_server.values())
+    return left_out
+
+
+def server_of(item: pytest.Item) -> str | None:
+    """Return the kind of server that a variant of a test is for; None for SQLite and for no variant."""
+    callspec = getattr(item, "callspec", None)
+    values = callspec.params.values() if callspec else ()
+    return next((value for value in values if isinstance(value, str) and value in SERVERS), None)
+
+
 def is_worth_tracing(item: pytest.Item) -> bool:
     """Say whether to measure coverage in a test, which then takes nearly twice as long.
 
@@ -212,10 +254,7 @@ def is_worth_tracing(item: pytest.Item) -> bool:
     """
     if item.get_closest_marker("hypothesis"):
         return False
-    callspec = getattr(item, "callspec", None)
-    if "store" in item.path.parts or callspec is None:
-        return True
-    return not any(value in ("postgresql", "mariadb") for value in callspec.params.values())
+    return "store" in item.path.parts or server_of(item) is None
 
 
 def pytest_report_header() -> list[str]:

@@ -18,7 +18,7 @@ from benchmarks.results import PEERS, Results
 FIGURES = {"wall_s", "client_cpu_s", "base_mb", "peak_mb", "log_mb"}
 BY_NAME = {case.name: case for case in CASES}
 # One of each kind: the others differ from these in what they sync, not in how they are measured.
-TRIED = ["percent", "load", "parquet", "dagster", "faults_1000", "callbacks_known"]
+TRIED = ["percent", "load", "dagster", "faults_1000"]
 
 
 @pytest.fixture(scope="module")

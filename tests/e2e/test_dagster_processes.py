@@ -57,7 +57,7 @@ def execute(tmp_path, database_url):
     return run
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)  # a file, and a server
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # on a server: test_celery
 def test_ops_in_processes_of_their_own_hand_on_by_reference(execute, database_url):
     output = execute("sync_erp_inventory")
     assert output.count("STEP_WORKER_STARTED") == 4  # fetch, diff, upsert, and the check of the inbox

@@ -1,7 +1,6 @@
 """A real Dagster daemon: messages by run and at once, and all of it killed in the middle."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +32,8 @@ def at_once():
 defs = build_sync_definitions({"by_run": by_run, "at_once": at_once}, database_url=os.environ["SHOP_URL"])
 """
 JOBS = ("by_run", "at_once")
+MONITORED = "poll_interval_seconds: 30"
+"""How often Dagster looks for runs whose process is gone; the test does not wait so long."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -74,7 +75,9 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path, monkeypatch, migrated_sqlite_url):
     (tmp_path / "two_deliveries.py").write_text(MODULE, encoding="utf-8")
-    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    settings = (ROOT / "dagster.yaml").read_text(encoding="utf-8")
+    assert MONITORED in settings
+    (tmp_path / "dagster.yaml").write_text(settings.replace(MONITORED, "poll_interval_seconds: 2"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)  # dagster.yaml names folders from where one stands
     with Database(migrated_sqlite_url) as database:
         yield Shop(tmp_path, migrated_sqlite_url, database)
