@@ -78,6 +78,7 @@ def fetch(
             observer.on_fetched(done)
         chosen.require_some()
         is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
+        missing = known.find_missing() if is_complete else None
         return StageHandle(
             run_id=run.run_id,
             job_name=job.name,
@@ -85,8 +86,9 @@ def fetch(
             is_complete=is_complete,
             unchanged=known.unchanged,
             skipped=known.skipped,
-            missing=known.find_missing() if is_complete else None,
+            missing=missing,
             is_sifted=known.is_sifted,
+            is_staged=store.end_fetch(job, run, is_sifted=known.is_sifted),
             has_prints=known.has_prints,
             row_count=known.row_count,
             drift=known.drift,

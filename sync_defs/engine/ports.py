@@ -104,6 +104,8 @@ class StageHandle:
     """Rows that the fetch lacked, staged where something is to be done with them; None: the whole fetch is staged."""
     is_sifted: bool = False
     """Records were held against what the last run knew."""
+    is_staged: bool = True
+    """False: every record was known and no row is missing, so that the run has no stage."""
     has_prints: bool = False
     """Staged records carry fingerprints, for the next run."""
     row_count: int | None = None
@@ -317,7 +319,7 @@ class Store(ABC):
 
     @abstractmethod
     def begin_run(self, job: Job, request: RunRequest) -> Run:
-        """Take the job's lease, record the run and make its empty stage; repeating a run starts it afresh.
+        """Take the job's lease and record the run; repeating a run starts it afresh, without what was staged.
 
         Raises:
             BusyError: another run holds the job for longer than the request waits.
@@ -359,7 +361,14 @@ class Store(ABC):
     def stage(
         self, job: Job, run: Run, page: Sequence[StagedRecord], expected: Sequence[str | None] | None = None
     ) -> None:
-        """Append a page to the run's stage, in a transaction of its own; `expected` has a guess for each candidate."""
+        """Append a page to the run's stage, in a transaction of its own; `expected` has a guess for each candidate.
+
+        The first page makes the stage.
+        """
+
+    @abstractmethod
+    def end_fetch(self, job: Job, run: Run, *, is_sifted: bool) -> bool:
+        """Return whether the run has a stage; it gets an empty one where the next steps need it all the same."""
 
     @abstractmethod
     def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:

@@ -21,7 +21,7 @@ from sync_defs.store.callback_calls import in_chunks
 from sync_defs.store.database import Database
 from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.fingerprint import RecordFingerprinter, callbacks_digest, key_hash
-from sync_defs.store.known import DIGEST_VERSION, JobState, KnownByPrint
+from sync_defs.store.known import DIGEST_VERSION, JobState, KnownByPrint, Staging
 from sync_defs.store.mapping import RecordShaper
 from sync_defs.store.staging import MISSING, load_missing
 from sync_defs.store.state import State, load_state, save_parts, unknown
@@ -53,9 +53,12 @@ class CallbackState(JobState):
 class KnownCallbackRows(KnownByPrint):
     """The filter of a callback job."""
 
-    def __init__(self, database: Database, stage: Table, job: "SyncJob[Any, Any]", *, is_full: bool) -> None:
+    def __init__(
+        self, database: Database, stage: Table, job: "SyncJob[Any, Any]", *, is_full: bool, staging: Staging
+    ) -> None:
         """Load what is known, unless everything is to be compared."""
         self._database = database
+        self._staging = staging
         self._stage = stage
         self._job = job
         self._present: NDArray[np.uint64] | None = None
@@ -64,6 +67,8 @@ class KnownCallbackRows(KnownByPrint):
             if job.lists_rows:
                 with _local_ids(database, job) as ids:
                     self._present = np.unique(np.fromiter(map(key_hash, ids), np.uint64))
+                if job.missing_policy.action is not MissingAction.KEEP:
+                    self.row_count = len(self._present)
             with database.read() as connection:
                 held = CallbackState(connection, database.dialect, stage, job, present=self._present)
                 state = held.load(None)
@@ -82,7 +87,7 @@ class KnownCallbackRows(KnownByPrint):
         there = set(fetched.tolist())
         with _local_ids(self._database, self._job) as ids:
             found = [(None, external_id) for external_id in ids if key_hash(external_id) not in there]
-        with self._database.write() as connection:
+        with self._staging() as connection:
             load_missing(connection, self._database, self._stage, found)
         return len(found)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, cast
 
 from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, inspect, select, update
@@ -34,10 +35,11 @@ from sync_defs.store.coerce import encode_record
 from sync_defs.store.database import Database
 from sync_defs.store.frames import frame_pages
 from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, stage_table
-from sync_defs.store.rejects import kept_records
+from sync_defs.store.rejects import has_open_rejects, kept_records
 from sync_defs.store.staging import load
 from sync_defs.store.statements import TableStatements
 from sync_defs.store.table_writer import TableWriter, count_missing, count_rows, diff_table, expected_without_state
+from sync_defs.store.unchanged_writer import UnchangedWriter
 
 ITEM_SAMPLES: Final = 100
 """Items of one transaction that its results name."""
@@ -58,6 +60,8 @@ class SqlStore(Store):
         # Made once: SQLAlchemy knows a statement that it has compiled by the very tables in it.
         self._mappings: dict[Job, TableMapping] = {}
         self._stages: dict[str, Table] = {}
+        self._made: set[str] = set()
+        """Names of stages that are in the database."""
         self._item_stages: dict[Job, Table] = {}
         self._prepared: dict[Job, float] = {}
 
@@ -91,10 +95,8 @@ class SqlStore(Store):
             with self.database.write() as connection:
                 self._bury_abandoned(connection, run)
                 run = runs.record_run(self.database, connection, job, run, request)
-                self._stages.pop(run.stage, None)
-                stage = self._stage(job, run)
-                stage.drop(connection, checkfirst=True)
-                self.database.dialect.create_stage(connection, stage, self._held(job))
+                self._forget_stage(run)
+                self._stage(job, run).drop(connection, checkfirst=True)
         except BaseException:
             with suppress(DBAPIError), self.database.write() as connection:
                 runs.release_lease(connection, run)
@@ -130,8 +132,18 @@ class SqlStore(Store):
     ) -> None:
         """See `Store`."""
         if page:
-            with self.database.write() as connection:
+            with self._staging(job, run) as connection:
                 load(connection, self.database, self._stage(job, run), page, expected)
+
+    def end_fetch(self, job: Job, run: Run, *, is_sifted: bool) -> bool:
+        """See `Store`; a reject that the source no longer has is closed by what the stage lacks."""
+        if run.stage not in self._made:
+            with self.database.read() as connection:
+                if is_sifted and not has_open_rejects(connection, job.name):
+                    return False
+            with self._staging(job, run):
+                pass
+        return True
 
     def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:
         """See `Store`."""
@@ -141,17 +153,25 @@ class SqlStore(Store):
                 return NoneKnown()
             from sync_defs.store.known_callbacks import KnownCallbackRows  # numpy: not for what only takes in messages
 
-            return KnownCallbackRows(self.database, self._stage(job, run), job, is_full=request.full)
+            return KnownCallbackRows(
+                self.database,
+                self._stage(job, run),
+                job,
+                is_full=request.full,
+                staging=partial(self._staging, job, run),
+            )
         statements = self._statements(job, self._stage(job, run), run)
         if job.is_incremental or request.external_ids or request.partition is not None:
             with self.database.read() as connection:
                 return NoneKnown(expected=expected_without_state(connection, statements))
         from sync_defs.store.known import KnownRows
 
-        return KnownRows(self.database, statements, is_full=request.full)
+        return KnownRows(self.database, statements, is_full=request.full, staging=partial(self._staging, job, run))
 
     def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
         """See `Store`."""
+        if not handle.is_staged:
+            return ChangeCounts(missing=handle.missing or 0)
         stage = self._stage(job, run)
         with self.database.write() as connection:
             if is_callback_job(job):
@@ -191,7 +211,7 @@ class SqlStore(Store):
         """See `Store`."""
         with self.database.write() as connection:
             runs.finish_run(connection, results, None)
-            self._stages.pop(run.stage, None)
+            self._forget_stage(run)
             self._drop_stage(connection, run.run_id, run.stage)
             runs.release_lease(connection, run)
 
@@ -257,6 +277,19 @@ class SqlStore(Store):
             None,
         )
 
+    @contextmanager
+    def _staging(self, job: Job, run: Run) -> Generator[Connection]:
+        """Open a transaction that writes to the run's stage; the first one makes it."""
+        with self.database.write() as connection:
+            if run.stage not in self._made:
+                self.database.dialect.create_stage(connection, self._stage(job, run), self._held(job))
+            yield connection
+        self._made.add(run.stage)
+
+    def _forget_stage(self, run: Run) -> None:
+        self._stages.pop(run.stage, None)
+        self._made.discard(run.stage)
+
     def _stage(self, job: Job, run: Run) -> Table:
         if run.stage not in self._stages:
             self._stages[run.stage] = stage_table(run.stage, self.database.dialect, self._held(job))
@@ -285,13 +318,26 @@ class SqlStore(Store):
     def _writer(
         self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle
     ) -> Generator[Writer]:
-        if is_callback_job(job):
+        if not handle.is_staged:
+            yield UnchangedWriter(connection, run, handle, partial(self._remember, connection, stage, job, run, handle))
+        elif is_callback_job(job):
             with callback_writing(connection, stage, job, self.database, run, handle) as writer:
                 yield writer
         else:
             statements = self._statements(job, stage, run)
             statements.is_sifted = handle.is_sifted
             yield TableWriter(connection, statements, self.database, run, handle)
+
+    def _remember(self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle) -> None:
+        """Keep the state of a run that changed nothing."""
+        if is_callback_job(job):
+            from sync_defs.store import known_callbacks  # numpy: not for what only takes in messages
+
+            known_callbacks.remember(connection, self.database.dialect, stage, job, run, handle)
+        else:
+            from sync_defs.store import known
+
+            known.remember(connection, self._statements(job, stage, run), run, handle, 0)
 
     def _check_target(self, job: TableSync) -> None:
         table = job.target

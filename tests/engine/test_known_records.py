@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session, registry
 
-from sync_defs import Database, Deletion, Field, SyncJob, TableSync, mark, run_sync
+from sync_defs import Database, Deletion, Field, SyncJob, TableSync, mark, plan_sync, run_sync
 from sync_defs.engine.items import sync_items
 from sync_defs.errors import ConfigurationError
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action
-from sync_defs.store import SqlStore
+from sync_defs.store import SqlStore, open_rejects
 from sync_defs.store.fingerprint import Fingerprinter, RecordFingerprinter, key_hash, plain_digest, plain_dump
 from sync_defs.store.mapping import RecordShaper, TableMapping
 from sync_defs.store.record_text import encode_record
@@ -58,8 +58,10 @@ class Items:
         )
 
     def run(self, *, full: bool = False, **options: Any) -> Any:
-        source = {"source": lambda: [dict(record) for record in self.records]}
-        return run_sync(self.job(**options), database=self.database, resources=source, full=full)
+        return run_sync(self.job(**options), database=self.database, resources=self.source(), full=full)
+
+    def source(self) -> dict[str, Any]:
+        return {"source": lambda: [dict(record) for record in self.records]}
 
     def message(self, *items: Any) -> None:
         sync_items(self.job(), SqlStore(self.database), items)
@@ -401,6 +403,30 @@ def test_an_open_reject_closes_when_its_record_is_what_it_was(either):
     with either.database.read() as connection:
         still_open = sa.select(rejects.c.external_id).where(rejects.c.closed_at.is_(None))
         assert list(connection.execute(still_open).scalars()) == [None]
+
+
+def test_a_run_without_news_makes_no_stage(either):
+    either.records = [record("A"), record("B")]
+    either.run()
+    sent: list[str] = []
+    sa.event.listen(either.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    results = either.run()
+    assert (counts(results), results.row_count) == ({"unchanged": 2}, 2)
+    assert counts(plan_sync(either.job(), database=either.database, resources=either.source()).results) == {
+        "unchanged": 2
+    }
+    assert [text for text in sent if text.lstrip().startswith(("CREATE", "DROP"))] == []
+    either.records[0] = record("A", 2)
+    assert counts(either.run()) == {"updated": 1, "unchanged": 1}
+    assert [text for text in sent if "CREATE" in text] != []
+
+
+def test_a_reject_whose_record_is_gone_is_closed_by_a_run_without_news(either):
+    either.records = [record("A"), record("B", 1_000)]
+    assert counts(either.run()) == {"created": 1, "rejected": 1}
+    either.records = [record("A")]
+    assert counts(either.run()) == {"unchanged": 1}
+    assert open_rejects(either.database) == []
 
 
 def test_a_known_record_that_comes_again_in_another_form_is_a_repetition(either):
