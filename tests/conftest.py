@@ -39,6 +39,7 @@ BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
 SERVERS = ("postgresql", "mariadb")
+DATABASES = {"sqlite", *SERVERS}
 ABOVE_STORE = {"cli", "connectors", "e2e", "jobs", "orchestration", "receiver"}
 """Folders of tests whose subject talks to a database by the store and the inbox alone."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -183,11 +184,12 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     node.config.stash[USED].update(getattr(node, "workeroutput", {}).get("used", {}))
 
 
+@pytest.hookimpl(trylast=True)  # what -k and -m leave out is no longer there
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason; begin with what takes longest, so that no worker idles."""
     if not config.getoption("--all-databases"):
         left_out = on_the_other_server(items)
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
@@ -210,7 +212,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Do not trace whole programs, of which Dagster and Tryton are most, nor those that are killed before they tell."""
-    is_whole = not {"e2e", "ui"}.isdisjoint(item.path.parts)
+    is_whole = folder_of(item) in ("e2e", "ui")
     is_apart = is_whole or any(map(item.get_closest_marker, ("fault", "tryton")))
     traced = os.environ.pop(TRACED_VARIABLE, None) if is_apart else None
     try:
@@ -225,25 +227,34 @@ def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
 
     What is there gets along with any database by way of the store, whose own tests run on all of them.
     """
-    servers = SERVERS if os.environ.get(MARIADB_VARIABLE) else SERVERS[:1]
-    variants: dict[str, dict[str, list[pytest.Item]]] = defaultdict(lambda: defaultdict(list))
+    has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
+    servers = [
+        name for name, there in zip(SERVERS, (has_postgresql, os.environ.get(MARIADB_VARIABLE)), strict=True) if there
+    ]
+    variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
-        server = server_of(item)
-        if server and (item.get_closest_marker("client_side") or not ABOVE_STORE.isdisjoint(item.path.parts)):
-            variants[item.nodeid.replace(server, "")][server].append(item)
+        database = database_of(item)
+        if database and (item.get_closest_marker("client_side") or folder_of(item) in ABOVE_STORE):
+            variants[item.nodeid.replace(database, "")][database] = item
     left_out: set[pytest.Item] = set()
-    for name, by_server in variants.items():
-        if len(by_server) > 1:
-            del by_server[servers[crc32(name.encode()) % len(servers)]]
-            left_out.update(*by_server.values())
+    for name, by_database in variants.items():
+        if servers and set(by_database) == DATABASES:
+            kept = servers[crc32(name.encode()) % len(servers)]
+            left_out.update(item for database, item in by_database.items() if database not in ("sqlite", kept))
     return left_out
 
 
-def server_of(item: pytest.Item) -> str | None:
-    """Return the kind of server that a variant of a test is for; None for SQLite and for no variant."""
+def folder_of(item: pytest.Item) -> str:
+    """Return the folder of tests that a test is in, empty for none."""
+    parts = item.nodeid.partition("::")[0].split("/")
+    return parts[1] if len(parts) > 2 else ""
+
+
+def database_of(item: pytest.Item) -> str | None:
+    """Return the kind of database that a variant of a test is for, or None."""
     callspec = getattr(item, "callspec", None)
     values = callspec.params.values() if callspec else ()
-    return next((value for value in values if isinstance(value, str) and value in SERVERS), None)
+    return next((value for value in values if isinstance(value, str) and value in DATABASES), None)
 
 
 def is_worth_tracing(item: pytest.Item) -> bool:
@@ -254,7 +265,7 @@ def is_worth_tracing(item: pytest.Item) -> bool:
     """
     if item.get_closest_marker("hypothesis"):
         return False
-    return "store" in item.path.parts or server_of(item) is None
+    return folder_of(item) == "store" or database_of(item) not in SERVERS
 
 
 def pytest_report_header() -> list[str]:

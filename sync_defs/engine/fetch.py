@@ -25,7 +25,7 @@ def fetch(
     resources: Mapping[str, object],
     observer: Observer | None = None,
 ) -> StageHandle:
-    """Fetch everything that the request asks for into a new stage, and return its handle.
+    """Fetch everything that the request asks for, stage what is not known already, and return the stage's handle.
 
     Takes the job's lease. Writes the stage page by page; the target is not touched. Repeating it with the same
     `request.run_id` starts afresh. If anything raises, the run ends as failed: the stage is dropped, the lease let go,
@@ -79,6 +79,7 @@ def fetch(
         chosen.require_some()
         is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
         missing = known.find_missing() if is_complete else None
+        has_stage = store.end_fetch(job, run, is_sifted=known.is_sifted)
         return StageHandle(
             run_id=run.run_id,
             job_name=job.name,
@@ -88,7 +89,7 @@ def fetch(
             skipped=known.skipped,
             missing=missing,
             is_sifted=known.is_sifted,
-            is_staged=store.end_fetch(job, run, is_sifted=known.is_sifted),
+            has_stage=has_stage,
             has_prints=known.has_prints,
             row_count=known.row_count,
             drift=known.drift,

@@ -104,7 +104,7 @@ class StageHandle:
     """Rows that the fetch lacked, staged where something is to be done with them; None: the whole fetch is staged."""
     is_sifted: bool = False
     """Records were held against what the last run knew."""
-    is_staged: bool = True
+    has_stage: bool = True
     """False: every record was known and no row is missing, so that the run has no stage."""
     has_prints: bool = False
     """Staged records carry fingerprints, for the next run."""
@@ -126,8 +126,8 @@ class StageHandle:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "StageHandle":
-        """Read what `to_dict` wrote."""
-        return cls(**plain)
+        """Read what `to_dict` wrote; what a newer version wrote beside it is left out."""
+        return cls(**{name: value for name, value in plain.items() if name in cls.__slots__})
 
 
 class Fingerprint(NamedTuple):

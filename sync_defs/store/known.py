@@ -7,7 +7,6 @@ the one that was left. Otherwise every record is a candidate, which costs time a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -27,7 +26,7 @@ from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.fingerprint import Fingerprinter, Prints, key_digest, key_hash, mapping_digest
 from sync_defs.store.frames import FramePage
 from sync_defs.store.proof import table_sum
-from sync_defs.store.staging import is_candidate, load_missing
+from sync_defs.store.staging import is_candidate
 from sync_defs.store.state import State, entries_of, fingerprints, joined, load_state, save_parts, unknown
 from sync_defs.store.state_header import StateHeader, load_header, save_header
 from sync_defs.store.statements import TableStatements
@@ -37,10 +36,10 @@ COMPARE_EVERY = 24
 """Without a checksum, everything is compared in every so-manieth run."""
 _UNSEEN, _SEEN, _CANDIDATE = 0, 1, 2
 KEYS_AT_ONCE = 10_000
-Staging = Callable[[], AbstractContextManager[Connection]]
-"""Opens a transaction that writes to the run's stage."""
 DIGEST_VERSION = "1"
 """Of what a fingerprint covers; raised when coercion changes what a record means."""
+StageMissing = Callable[[Sequence[tuple[Any, str]]], None]
+"""Stages rows that a fetch lacked, given as key and external id."""
 
 
 class JobState(ABC):
@@ -84,7 +83,7 @@ class JobState(ABC):
         """Bring the state in line with what the run has just written, in the same transaction."""
         last = load_header(self._connection, self._job.name)
         held = last if handle.is_sifted and last is not None and last.digest == self._digest else None
-        put, removed = self._news() if handle.is_staged else (unknown([]), unknown([])["key"])
+        put, removed = self._news() if handle.has_stage else (unknown([]), unknown([])["key"])
         touched = self._touched(held.watermark) if held is not None else []
         is_news = held is None or len(put) or len(removed) or touched
         # A state that was believed had an entry for each row: it has been counted before the fetch.
@@ -305,11 +304,13 @@ class KnownByPrint(KnownRecords):
 class KnownRows(KnownByPrint):
     """The filter of a table job."""
 
-    def __init__(self, database: Database, statements: TableStatements, *, is_full: bool, staging: Staging) -> None:
+    def __init__(
+        self, database: Database, statements: TableStatements, *, is_full: bool, stage_missing: StageMissing
+    ) -> None:
         """Load what is known, unless everything is to be compared."""
         self._database = database
         self._statements = statements
-        self._staging = staging
+        self._stage_missing = stage_missing
         with database.read() as connection:
             held = TableState(connection, statements)
             self.drift = held.drift()
@@ -338,9 +339,7 @@ class KnownRows(KnownByPrint):
         if unseen == 0 or self._statements.policy.action is MissingAction.KEEP:
             return unseen
         found = self._find_unseen(self._state.keys[self._status == _UNSEEN])
-        if found:
-            with self._staging() as connection:
-                load_missing(connection, self._database, self._statements.stage, found)
+        self._stage_missing(found)
         return len(found)
 
     def _find_unseen(self, unseen: NDArray[np.uint64]) -> list[tuple[Any, str]]:

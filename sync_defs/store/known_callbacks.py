@@ -21,9 +21,9 @@ from sync_defs.store.callback_calls import in_chunks
 from sync_defs.store.database import Database
 from sync_defs.store.dialects import SqlDialect
 from sync_defs.store.fingerprint import RecordFingerprinter, callbacks_digest, key_hash
-from sync_defs.store.known import DIGEST_VERSION, JobState, KnownByPrint, Staging
+from sync_defs.store.known import DIGEST_VERSION, JobState, KnownByPrint, StageMissing
 from sync_defs.store.mapping import RecordShaper
-from sync_defs.store.staging import MISSING, load_missing
+from sync_defs.store.staging import MISSING
 from sync_defs.store.state import State, load_state, save_parts, unknown
 from sync_defs.store.state_header import forget, load_header, save_header
 
@@ -54,21 +54,21 @@ class KnownCallbackRows(KnownByPrint):
     """The filter of a callback job."""
 
     def __init__(
-        self, database: Database, stage: Table, job: "SyncJob[Any, Any]", *, is_full: bool, staging: Staging
+        self, database: Database, stage: Table, job: "SyncJob[Any, Any]", *, is_full: bool, stage_missing: StageMissing
     ) -> None:
         """Load what is known, unless everything is to be compared."""
         self._database = database
-        self._staging = staging
+        self._stage_missing = stage_missing
         self._stage = stage
         self._job = job
         self._present: NDArray[np.uint64] | None = None
+        self._listed = 0
         state = None
         if not is_full:
             if job.lists_rows:
                 with _local_ids(database, job) as ids:
-                    self._present = np.unique(np.fromiter(map(key_hash, ids), np.uint64))
-                if job.missing_policy.action is not MissingAction.KEEP:
-                    self.row_count = len(self._present)
+                    hashes = np.fromiter(map(key_hash, ids), np.uint64)
+                self._present, self._listed = np.unique(hashes), len(hashes)
             with database.read() as connection:
                 held = CallbackState(connection, database.dialect, stage, job, present=self._present)
                 state = held.load(None)
@@ -81,14 +81,14 @@ class KnownCallbackRows(KnownByPrint):
             return None
         if self._present is None or self._job.missing_policy.action is MissingAction.KEEP:
             return 0
+        self.row_count = self._listed
         fetched = self._fetched()
         if np.all(np.isin(self._present, fetched)):
             return 0
         there = set(fetched.tolist())
         with _local_ids(self._database, self._job) as ids:
             found = [(None, external_id) for external_id in ids if key_hash(external_id) not in there]
-        with self._staging() as connection:
-            load_missing(connection, self._database, self._stage, found)
+        self._stage_missing(found)
         return len(found)
 
 

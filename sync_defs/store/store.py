@@ -24,7 +24,7 @@ from sync_defs.engine.ports import (
     Store,
     Writer,
 )
-from sync_defs.errors import ConfigurationError
+from sync_defs.errors import ConfigurationError, LeaseLostError
 from sync_defs.job import Job, TableSync, is_callback_job
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action, ItemResult, Outcome, RunStatus, SampledChange, SyncResults
@@ -36,7 +36,7 @@ from sync_defs.store.database import Database
 from sync_defs.store.frames import frame_pages
 from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, stage_table
 from sync_defs.store.rejects import has_open_rejects, kept_records
-from sync_defs.store.staging import load
+from sync_defs.store.staging import load, load_missing
 from sync_defs.store.statements import TableStatements
 from sync_defs.store.table_writer import TableWriter, count_missing, count_rows, diff_table, expected_without_state
 from sync_defs.store.unchanged_writer import UnchangedWriter
@@ -47,6 +47,8 @@ ITEM_SAMPLES: Final = 100
 PREPARED_S: Final = 30.0
 """For how long a target that was as it must be is taken to be so, by one store."""
 
+_IS_MADE = "is made"
+"""In the `info` of a stage that is in the database."""
 _ITEM_STAGE = "sync_item_stage"
 """Of a connection's own, so that transactions at the same time may have one each."""
 
@@ -60,8 +62,6 @@ class SqlStore(Store):
         # Made once: SQLAlchemy knows a statement that it has compiled by the very tables in it.
         self._mappings: dict[Job, TableMapping] = {}
         self._stages: dict[str, Table] = {}
-        self._made: set[str] = set()
-        """Names of stages that are in the database."""
         self._item_stages: dict[Job, Table] = {}
         self._prepared: dict[Job, float] = {}
 
@@ -95,7 +95,7 @@ class SqlStore(Store):
             with self.database.write() as connection:
                 self._bury_abandoned(connection, run)
                 run = runs.record_run(self.database, connection, job, run, request)
-                self._forget_stage(run)
+                self._stages.pop(run.stage, None)
                 self._stage(job, run).drop(connection, checkfirst=True)
         except BaseException:
             with suppress(DBAPIError), self.database.write() as connection:
@@ -137,7 +137,7 @@ class SqlStore(Store):
 
     def end_fetch(self, job: Job, run: Run, *, is_sifted: bool) -> bool:
         """See `Store`; a reject that the source no longer has is closed by what the stage lacks."""
-        if run.stage not in self._made:
+        if not self._is_made(self._stage(job, run)):
             with self.database.read() as connection:
                 if is_sifted and not has_open_rejects(connection, job.name):
                     return False
@@ -147,30 +147,25 @@ class SqlStore(Store):
 
     def known_records(self, job: Job, run: Run, request: RunRequest) -> KnownRecords:
         """See `Store`."""
+        stage, stage_missing = self._stage(job, run), partial(self._stage_missing, job, run)
         if is_callback_job(job):
             is_part = job.is_incremental or request.external_ids or request.partition is not None
             if is_part or not job.depends_on_record_alone:
                 return NoneKnown()
             from sync_defs.store.known_callbacks import KnownCallbackRows  # numpy: not for what only takes in messages
 
-            return KnownCallbackRows(
-                self.database,
-                self._stage(job, run),
-                job,
-                is_full=request.full,
-                staging=partial(self._staging, job, run),
-            )
-        statements = self._statements(job, self._stage(job, run), run)
+            return KnownCallbackRows(self.database, stage, job, is_full=request.full, stage_missing=stage_missing)
+        statements = self._statements(job, stage, run)
         if job.is_incremental or request.external_ids or request.partition is not None:
             with self.database.read() as connection:
                 return NoneKnown(expected=expected_without_state(connection, statements))
         from sync_defs.store.known import KnownRows
 
-        return KnownRows(self.database, statements, is_full=request.full, staging=partial(self._staging, job, run))
+        return KnownRows(self.database, statements, is_full=request.full, stage_missing=stage_missing)
 
     def diff(self, job: Job, run: Run, handle: StageHandle, allow: Callable[[int, int], str | None]) -> ChangeCounts:
         """See `Store`."""
-        if not handle.is_staged:
+        if not handle.has_stage:
             return ChangeCounts(missing=handle.missing or 0)
         stage = self._stage(job, run)
         with self.database.write() as connection:
@@ -211,7 +206,7 @@ class SqlStore(Store):
         """See `Store`."""
         with self.database.write() as connection:
             runs.finish_run(connection, results, None)
-            self._forget_stage(run)
+            self._stages.pop(run.stage, None)
             self._drop_stage(connection, run.run_id, run.stage)
             runs.release_lease(connection, run)
 
@@ -279,16 +274,37 @@ class SqlStore(Store):
 
     @contextmanager
     def _staging(self, job: Job, run: Run) -> Generator[Connection]:
-        """Open a transaction that writes to the run's stage; the first one makes it."""
-        with self.database.write() as connection:
-            if run.stage not in self._made:
-                self.database.dialect.create_stage(connection, self._stage(job, run), self._held(job))
-            yield connection
-        self._made.add(run.stage)
+        """Open a transaction that writes to the run's stage; the first one makes it.
 
-    def _forget_stage(self, run: Run) -> None:
-        self._stages.pop(run.stage, None)
-        self._made.discard(run.stage)
+        Raises:
+            LeaseLostError: another run has taken the job over, and nobody would drop the stage.
+        """
+        stage = self._stage(job, run)
+        with self.database.write() as connection:
+            if not self._is_made(stage):
+                self._make(connection, stage, job, run)
+            yield connection
+        stage.info[_IS_MADE] = True
+
+    def _make(self, connection: Connection, stage: Table, job: Job, run: Run) -> None:
+        runs.check_lease(connection, run)
+        self.database.dialect.create_stage(connection, stage, self._held(job))
+        if not self.database.dialect.undoes_ddl:  # nor does the lock outlive it
+            try:
+                runs.check_lease(connection, run)
+            except LeaseLostError:
+                stage.drop(connection)
+                raise
+
+    @staticmethod
+    def _is_made(stage: Table) -> bool:
+        return _IS_MADE in stage.info
+
+    def _stage_missing(self, job: Job, run: Run, keys: Sequence[tuple[Any, str]]) -> None:
+        """Stage rows that a fetch lacked, given as key and external id."""
+        if keys:
+            with self._staging(job, run) as connection:
+                load_missing(connection, self.database, self._stage(job, run), keys)
 
     def _stage(self, job: Job, run: Run) -> Table:
         if run.stage not in self._stages:
@@ -318,8 +334,8 @@ class SqlStore(Store):
     def _writer(
         self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle
     ) -> Generator[Writer]:
-        if not handle.is_staged:
-            yield UnchangedWriter(connection, run, handle, partial(self._remember, connection, stage, job, run, handle))
+        if not handle.has_stage:
+            yield UnchangedWriter(connection, stage, job, self.database, run, handle)
         elif is_callback_job(job):
             with callback_writing(connection, stage, job, self.database, run, handle) as writer:
                 yield writer
@@ -327,17 +343,6 @@ class SqlStore(Store):
             statements = self._statements(job, stage, run)
             statements.is_sifted = handle.is_sifted
             yield TableWriter(connection, statements, self.database, run, handle)
-
-    def _remember(self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle) -> None:
-        """Keep the state of a run that changed nothing."""
-        if is_callback_job(job):
-            from sync_defs.store import known_callbacks  # numpy: not for what only takes in messages
-
-            known_callbacks.remember(connection, self.database.dialect, stage, job, run, handle)
-        else:
-            from sync_defs.store import known
-
-            known.remember(connection, self._statements(job, stage, run), run, handle, 0)
 
     def _check_target(self, job: TableSync) -> None:
         table = job.target

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from sync_defs import Database
 from sync_defs.jobs.erp_inventory.tables import variants
+from tests.conftest import broker_header
 
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = """
@@ -57,7 +58,10 @@ def execute(tmp_path, database_url):
     return run
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # on a server: test_celery
+on_a_server = pytest.mark.skipif(not broker_header().startswith("skipped"), reason="test_celery does it on a server")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgresql", marks=on_a_server)], indirect=True)
 def test_ops_in_processes_of_their_own_hand_on_by_reference(execute, database_url):
     output = execute("sync_erp_inventory")
     assert output.count("STEP_WORKER_STARTED") == 4  # fetch, diff, upsert, and the check of the inbox

@@ -9,8 +9,6 @@ from sync_defs import RunStatus
 from sync_defs.errors import TooManyRejectsError
 from sync_defs.store import SqlStore
 
-pytestmark = pytest.mark.client_side
-
 
 def records(good, bad):
     return [{"sku": f"G{n:04}", "quantity": 1} for n in range(good)] + [

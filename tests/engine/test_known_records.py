@@ -1,10 +1,12 @@
 """The filter: what is known from the last run is neither read nor staged, and every outcome is as without it."""
 
+import json
 import math
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sqlalchemy import event
 from sqlalchemy.orm import Session, registry
 
 from sync_defs import Database, Deletion, Field, SyncJob, TableSync, mark, plan_sync, run_sync
+from sync_defs.engine import RunRequest, StageHandle, diff, fetch, upsert
 from sync_defs.engine.items import sync_items
 from sync_defs.errors import ConfigurationError
 from sync_defs.policies import MissingAction
@@ -409,7 +413,7 @@ def test_a_run_without_news_makes_no_stage(either):
     either.records = [record("A"), record("B")]
     either.run()
     sent: list[str] = []
-    sa.event.listen(either.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+    event.listen(either.database.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
     results = either.run()
     assert (counts(results), results.row_count) == ({"unchanged": 2}, 2)
     assert counts(plan_sync(either.job(), database=either.database, resources=either.source()).results) == {
@@ -419,6 +423,46 @@ def test_a_run_without_news_makes_no_stage(either):
     either.records[0] = record("A", 2)
     assert counts(either.run()) == {"updated": 1, "unchanged": 1}
     assert [text for text in sent if "CREATE" in text] != []
+
+
+def test_a_run_without_news_goes_on_in_other_processes_and_sees_messages(either):
+    either.records = [record("A"), record("B")]
+    either.run()
+    job, store = either.job(), partial(SqlStore, either.database)
+    handle = fetch(job, store(), RunRequest(), resources=either.source())
+    assert not handle.has_stage
+    either.message(record("A", 5))
+    handle = StageHandle.from_dict(json.loads(json.dumps(handle.to_dict() | {"of a later version": 1})))
+    assert diff(job, store(), handle).unchanged == 2
+    results = upsert(job, store(), handle)
+    assert counts(results) == {"unchanged": 2}
+    assert upsert(job, store(), handle) == results
+    assert either.rows()["A"][0] == 5
+    assert counts(either.run()) == {"updated": 1, "unchanged": 1}
+
+
+def test_a_fetch_tried_again_without_news_leaves_nothing_of_its_first_try(either):
+    either.records = [record("A")]
+    either.run()
+    job, store, request = either.job(), SqlStore(either.database), RunRequest(run_id="again")
+    either.records = [record("A", 2)]
+    assert fetch(job, store, request, resources=either.source()).has_stage
+    either.records = [record("A")]
+    handle = fetch(job, store, request, resources=either.source())
+    assert not handle.has_stage
+    with either.database.read() as connection:
+        names = sa.inspect(connection).get_table_names(schema=either.database.dialect.schema)
+    assert [name for name in names if name.startswith("sync_stage_")] == []
+    assert counts(upsert(job, store, handle)) == {"unchanged": 1}
+    assert either.rows()["A"][0] == 1
+
+
+def test_an_empty_fetch_deletes_nothing_and_makes_no_stage(either):
+    either.records = [record("A")]
+    either.run()
+    either.records = []
+    results = either.run()
+    assert (counts(results), set(either.rows())) == ({}, {"A"})
 
 
 def test_a_reject_whose_record_is_gone_is_closed_by_a_run_without_news(either):

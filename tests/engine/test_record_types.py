@@ -12,8 +12,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sync_defs import Action, Cursor, Database, RecordError, SyncJob, run_sync, sync_single_item
 from sync_defs.store import open_rejects
 
-pytestmark = pytest.mark.client_side
-
 
 class Base(DeclarativeBase):
     """Mapped classes of these tests."""

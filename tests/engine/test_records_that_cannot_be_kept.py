@@ -10,8 +10,6 @@ import sqlalchemy as sa
 from sync_defs import RecordError
 from sync_defs.store import open_rejects
 
-pytestmark = pytest.mark.client_side
-
 
 def record(sku: str, quantity: Any = 1, **more: Any) -> dict[str, Any]:
     return {"sku": sku, "quantity": quantity, **more}

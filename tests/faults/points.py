@@ -34,6 +34,7 @@ STEPS: Final[dict[str, tuple[Any, str]]] = {
     "lease": (runs, "take_lease"),
     "begin": (SqlStore, "begin_run"),
     "stage": (SqlStore, "stage"),
+    "fetched": (SqlStore, "end_fetch"),
     "diff": (SqlStore, "diff"),
     "end": (SqlStore, "end_run"),
 }

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +144,22 @@ def apply_at_once(**given: Any) -> None:
 
 
 def sync_all(**given: Any) -> None:
-    """Sync all jobs in full, for ever."""
+    """Sync all jobs, for ever: the one time what is news, the other time in full."""
     stage = set_up(**given)
 
+    believes = cycle((False, True))
+
     def once() -> None:
+        full = not next(believes)
         for job in JOBS.values():
-            sync(job, stage, wait_s=5)
+            sync(job, stage, full=full, wait_s=5)
 
     _for_ever(0.2, once)
 
 
-def sync(job: Job, stage: Stage, *, wait_s: float = 0.0) -> None:
-    """Sync a job in full."""
-    run_sync(job, stage.store, RunRequest(full=True, wait_s=wait_s), resources={"source": stage.source})
+def sync(job: Job, stage: Stage, *, full: bool = True, wait_s: float = 0.0) -> None:
+    """Fetch all of a job's items, and compare all of them or those alone that the last run did not know."""
+    run_sync(job, stage.store, RunRequest(full=full, wait_s=wait_s), resources={"source": stage.source})
 
 
 def _for_ever(pause_s: float, once: Callable[[], object]) -> None:
@@ -170,7 +174,7 @@ def _for_ever(pause_s: float, once: Callable[[], object]) -> None:
 
 
 def a_day(job: str, day: list[dict[str, Any]], acknowledged: str, **given: Any) -> None:
-    """Do all that there is to do for a job, once: receive, drain, receive the last message, sync in full, drain that.
+    """Do all that there is to do for a job, once: receive, drain, receive the last message, sync in full, drain, sync.
 
     Ids of what was answered 202 are written to a file, as a sender would know them.
     """
@@ -190,6 +194,7 @@ def a_day(job: str, day: list[dict[str, Any]], acknowledged: str, **given: Any) 
     receive_all([last])
     sync(JOBS[job], stage)
     drain_due(stage, run_id=f"{os.getpid()}-2")
+    sync(JOBS[job], stage, full=False)
 
 
 ROLES: dict[str, Callable[..., None]] = {

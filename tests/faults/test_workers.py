@@ -57,7 +57,7 @@ def test_g8_a_drain_that_was_stopped_for_three_leases_writes_nothing(keeper, zyg
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc whether a process is stopped")
-@pytest.mark.parametrize("point", ["stage.committed", "diff.committed"])
+@pytest.mark.parametrize("point", ["begin.committed", "stage.committed", "diff.committed"])
 def test_g8_a_full_sync_that_was_stopped_for_three_leases_writes_nothing(keeper, zygote, log, point):
     zygote.warm_up(keeper.url, str(keeper.source.path))
     day = [keeper.make("goods", f"m{number}", ("x", number)) for number in (1, 2)]

@@ -1,0 +1,63 @@
+"""Which tests run on which database."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from tests.conftest import MARIADB_VARIABLE, POSTGRESQL_VARIABLE, on_the_other_server
+
+ALL = ("sqlite", "postgresql", "mariadb")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """An item, as far as it is looked at."""
+
+    nodeid: str
+    callspec: SimpleNamespace = field(compare=False)
+    get_closest_marker: Callable[[str], object] = field(compare=False)
+
+
+def variants(path, *databases, marks=()):
+    """Make what pytest collects of one test."""
+    return [
+        Collected(
+            nodeid=f"{path}::test[{database}]",
+            callspec=SimpleNamespace(params={"database_url": database}),
+            get_closest_marker=dict.fromkeys(marks, True).get,
+        )
+        for database in databases
+    ]
+
+
+def left_out(items):
+    return sorted(item.nodeid.partition("[")[2][:-1] for item in on_the_other_server(items))
+
+
+@pytest.fixture(autouse=True)
+def both_servers(monkeypatch):
+    for name in (POSTGRESQL_VARIABLE, MARIADB_VARIABLE):
+        monkeypatch.setenv(name, "given")
+
+
+def test_what_is_above_the_store_runs_on_sqlite_and_each_server_in_its_turn():
+    found = [left_out(variants(f"tests/cli/test_{number}.py", *ALL)) for number in range(40)]
+    assert sorted(set(map(tuple, found))) == [("mariadb",), ("postgresql",)]
+
+
+def test_the_store_itself_and_the_engine_run_on_all():
+    for path in ("tests/store/test_a.py", "tests/engine/test_a.py", "tests/test_job.py"):
+        assert left_out(variants(path, *ALL)) == []
+    assert len(left_out(variants("tests/engine/test_a.py", *ALL, marks=["client_side"]))) == 1
+
+
+def test_a_test_of_servers_alone_runs_on_both():
+    assert left_out(variants("tests/orchestration/test_a.py", "postgresql", "mariadb")) == []
+
+
+def test_without_mariadb_all_run_on_postgresql(monkeypatch):
+    monkeypatch.delenv(MARIADB_VARIABLE)
+    for number in range(10):
+        assert left_out(variants(f"tests/cli/test_{number}.py", *ALL)) == ["mariadb"]
