@@ -40,8 +40,8 @@ TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
 SERVERS = ("postgresql", "mariadb")
 DATABASES = {"sqlite", *SERVERS}
-ABOVE_STORE = {"cli", "connectors", "e2e", "jobs", "orchestration", "receiver"}
-"""Folders of tests whose subject talks to a database by the store and the inbox alone."""
+ON_EACH_SERVER = {"faults", "store"}
+"""Folders of tests that run on every database."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # A slow machine is not a failing property. Everything else stays as Hypothesis chose for the surroundings.
@@ -157,7 +157,7 @@ USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the long forms, which are run by hand."""
-    parser.addoption("--all-databases", action="store_true", help="run what is above the store on every server too")
+    parser.addoption("--all-databases", action="store_true", help="run every test on each server")
     parser.addoption("--fault-long", action="store_true", help="kill at every point, and let storms rage for long")
     parser.addoption("--fault-seed", type=int, help="the seed that a storm told when it failed; default: a new one")
 
@@ -193,8 +193,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+    traced: set[tuple[str, str | None]] = set()
     for item in items:
-        if not is_worth_tracing(item):
+        case = item.nodeid.partition("[")[0], database_of(item)
+        if is_worth_tracing(item) and case not in traced:
+            traced.add(case)
+        else:
             item.add_marker("no_cover")
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
@@ -223,9 +227,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return what to leave out so that a test above the store runs on SQLite and one server, each server in its turn.
+    """Return what to leave out so that a test runs on SQLite and one server, each server in its turn.
 
-    What is there gets along with any database by way of the store, whose own tests run on all of them.
+    The store, and what is marked `each_server`, is where databases differ: its tests run on all of them.
     """
     has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
     servers = [
@@ -234,7 +238,7 @@ def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
     variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
         database = database_of(item)
-        if database and (item.get_closest_marker("client_side") or folder_of(item) in ABOVE_STORE):
+        if database and folder_of(item) not in ON_EACH_SERVER and not item.get_closest_marker("each_server"):
             variants[item.nodeid.replace(database, "")][database] = item
     left_out: set[pytest.Item] = set()
     for name, by_database in variants.items():
@@ -258,10 +262,10 @@ def database_of(item: pytest.Item) -> str | None:
 
 
 def is_worth_tracing(item: pytest.Item) -> bool:
-    """Say whether to measure coverage in a test, which then takes nearly twice as long.
+    """Say whether to measure coverage in the first case of a test on a database, which then takes twice as long.
 
     On PostgreSQL and MariaDB a test runs the lines that it ran on SQLite; what differs between databases is traced
-    where tests/store tests it. The examples of a property run what other tests run.
+    where tests/store tests it. The examples of a property, and the other cases of a test, run what others run.
     """
     if item.get_closest_marker("hypothesis"):
         return False

@@ -42,15 +42,16 @@ def both_servers(monkeypatch):
         monkeypatch.setenv(name, "given")
 
 
-def test_what_is_above_the_store_runs_on_sqlite_and_each_server_in_its_turn():
+def test_most_runs_on_sqlite_and_each_server_in_its_turn():
     found = [left_out(variants(f"tests/cli/test_{number}.py", *ALL)) for number in range(40)]
     assert sorted(set(map(tuple, found))) == [("mariadb",), ("postgresql",)]
 
 
-def test_the_store_itself_and_the_engine_run_on_all():
-    for path in ("tests/store/test_a.py", "tests/engine/test_a.py", "tests/test_job.py"):
+def test_the_store_and_what_is_marked_run_on_all():
+    for path in ("tests/store/test_a.py", "tests/faults/test_a.py"):
         assert left_out(variants(path, *ALL)) == []
-    assert len(left_out(variants("tests/engine/test_a.py", *ALL, marks=["client_side"]))) == 1
+    assert left_out(variants("tests/engine/test_a.py", *ALL, marks=["each_server"])) == []
+    assert len(left_out(variants("tests/engine/store/test_a.py", *ALL))) == 1
 
 
 def test_a_test_of_servers_alone_runs_on_both():

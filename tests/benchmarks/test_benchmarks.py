@@ -18,22 +18,26 @@ from benchmarks.results import PEERS, Results
 FIGURES = {"wall_s", "client_cpu_s", "base_mb", "peak_mb", "log_mb"}
 BY_NAME = {case.name: case for case in CASES}
 # One of each kind: the others differ from these in what they sync, not in how they are measured.
-TRIED = ["percent", "load", "dagster", "faults_1000"]
+KINDS = ["percent", "load", "parquet", "dagster", "faults_1000", "callbacks_known"]
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Results on SQLite, at 200 rows."""
-    folder = tmp_path_factory.mktemp("results")
-    main(["--database", "sqlite", "--rows", "200", "--repeat", "1", "--cases", *TRIED, "--json", str(folder)])
+    return measured(tmp_path_factory.mktemp("results"), ["percent"])
+
+
+def measured(folder, cases):
+    main(["--database", "sqlite", "--rows", "200", "--repeat", "1", "--cases", *cases, "--json", str(folder)])
     return Results(folder)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_case_is_measured_or_says_why_not(small):
-    cases = small.cases("sqlite", 200)
-    assert list(cases) == TRIED
+def test_every_case_is_measured_or_says_why_not(tmp_path):
+    cases = measured(tmp_path, KINDS).cases("sqlite", 200)
+    assert list(cases) == KINDS
     for name, case in cases.items():
         if "skipped" in case:
             assert "needs" in case["skipped"]
@@ -61,6 +65,7 @@ def test_the_report_shows_every_figure(small, tmp_path):
     assert readme.read_text().startswith("before\n<!-- benchmarks:start -->\n")
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_postgresql_counts_rows_and_log(postgresql_server, tmp_path):
@@ -78,6 +83,7 @@ def test_postgresql_counts_rows_and_log(postgresql_server, tmp_path):
         assert results.figure("postgresql", 1_000, "load", figure) is not None
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_whole_processes_are_measured(postgresql_server, tmp_path):

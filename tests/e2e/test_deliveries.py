@@ -35,7 +35,7 @@ JOBS = ("by_run", "at_once")
 MONITORED = "poll_interval_seconds: 30"
 """How often Dagster looks for runs whose process is gone; the test does not wait so long."""
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
 
 
 class Shop:

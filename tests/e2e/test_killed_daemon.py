@@ -34,7 +34,7 @@ SHORT = ("RUN_CREATED",)
 SURELY = {"TICK_CREATED", "before get_sensor_execution_data", "after report_runless_asset_event", "RUN_IDS_RESERVED"}
 SURELY |= {"RUN_CREATED", "RUN_LAUNCHED", "before update_instigator_state 2", "after update_instigator_state 2"}
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(2 * 3_600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.soak, pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(2 * 3_600)]
 
 
 @table_sync(target=STOCK, key="sku", fields={"quantity": "qty"}, create_table=True)

@@ -9,6 +9,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sync_defs import Database, SyncJob, run_sync
 
+pytestmark = pytest.mark.each_server
+
 
 class Base(DeclarativeBase):
     """Mapped classes of these tests."""

@@ -11,6 +11,8 @@ from sqlalchemy import event
 
 from sync_defs import Database, SyncResults, TableSync, run_sync
 
+pytestmark = pytest.mark.each_server
+
 KEY = "VARCHAR(20) {exact} PRIMARY KEY"
 TABLES = (
     f"CREATE TABLE makers (name {KEY})",

@@ -8,6 +8,8 @@ from sqlalchemy import event
 from sync_defs import Database, SyncResults
 from tests.engine.conftest import World
 
+pytestmark = pytest.mark.each_server
+
 
 def record(sku: str, stock: int = 1, **fields: Any) -> dict[str, Any]:
     return {"sku": sku, "quantity": stock, **fields}

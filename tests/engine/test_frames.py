@@ -151,7 +151,7 @@ some_rows = st.lists(
 
 @client_side
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
-@few(8)
+@few(4)
 @given(fetches=st.lists(some_rows, min_size=2, max_size=3), again=st.booleans())
 def test_frames_end_in_the_same_rows_and_counts_as_records(database, frame_of, fetches, again):
     by_records, by_frames = Items(database), Items(database)

@@ -17,8 +17,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sync_defs import Cursor, Database, FetchError, Field, SyncJob, TableSync, run_sync
 
-pytestmark = pytest.mark.client_side
-
 NAMES = ("id", "count", "price", "at", "tags")
 AT = datetime(2026, 3, 29, 0, 30, 0, 123456, tzinfo=UTC)
 RECORDS: list[dict[str, Any]] = [

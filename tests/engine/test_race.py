@@ -8,11 +8,14 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from sync_defs import Database, run_sync
 from sync_defs.store.database import utc_now
 from sync_defs.store.schema import leases
+
+pytestmark = pytest.mark.each_server
 
 SCRIPT = Path(__file__).with_name("racing_run.py")
 ROUNDS = 3

@@ -142,7 +142,7 @@ RECORDS = st.lists(
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
-@few(8)
+@few(4)
 @given(before=RECORDS, after=RECORDS)
 def test_a_dry_run_counts_what_the_real_run_does_and_twice_is_once(world, before, after):
     world.execute("DELETE FROM variants")

@@ -167,7 +167,7 @@ def test_repeating_the_upsert_of_a_finished_run_writes_nothing(world):
 VERSIONS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(1, 5), st.booleans()), max_size=6)
 
 
-@few(8)
+@few(4)
 @given(deliveries=VERSIONS)
 def test_any_order_of_messages_and_syncs_ends_at_the_newest(table_world, deliveries):
     """Each version has one content, so the end state is the newest version of each item that was sent."""

@@ -77,5 +77,5 @@ def test_the_reply_to_each_commit_is_lost(keeper, way, act, commits, job, reques
 
 @pytest.mark.parametrize(("act", "requests"), [(accept, 3), (drain, 20), (sync, 30)], ids=["accept", "drain", "sync"])
 def test_the_connection_is_cut_at_each_request(keeper, way, act, requests, request):
-    step = 1 if request.config.getoption("--fault-long") else {accept: 2, drain: 7, sync: 13}[act]
+    step = 1 if request.config.getoption("--fault-long") else {accept: 2, drain: 13, sync: 29}[act]
     assert cut_at_each(keeper, way, act, "goods", words=b"", step=step) > requests

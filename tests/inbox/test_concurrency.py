@@ -4,7 +4,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
+
 from sync_defs.inbox import EnqueueStatus, MessageState
+
+pytestmark = pytest.mark.each_server
 
 THREADS = 8
 
