@@ -38,6 +38,8 @@ CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
 BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
+TRACED_CASES = 6
+"""How many cases of one test are measured: the others run the same lines."""
 SERVERS = ("postgresql", "mariadb")
 DATABASES = {"sqlite", *SERVERS}
 ON_EACH_SERVER = {"faults", "store"}
@@ -193,12 +195,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
-    traced: set[tuple[str, str | None]] = set()
+    traced = Counter[tuple[str, str | None]]()
     for item in items:
         case = item.nodeid.partition("[")[0], database_of(item)
-        if is_worth_tracing(item) and case not in traced:
-            traced.add(case)
-        else:
+        traced[case] += 1
+        if not is_worth_tracing(item) or traced[case] > TRACED_CASES:
             item.add_marker("no_cover")
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
@@ -262,7 +263,7 @@ def database_of(item: pytest.Item) -> str | None:
 
 
 def is_worth_tracing(item: pytest.Item) -> bool:
-    """Say whether to measure coverage in the first case of a test on a database, which then takes twice as long.
+    """Say whether to measure coverage in the first cases of a test on a database, which then take twice as long.
 
     On PostgreSQL and MariaDB a test runs the lines that it ran on SQLite; what differs between databases is traced
     where tests/store tests it. The examples of a property, and the other cases of a test, run what others run.
