@@ -182,14 +182,13 @@ class Machine(RuleBasedStateMachine):
         self.world.now += timedelta(seconds=seconds)
 
     @precondition(lambda self: len(self.handles) < 2)
-    @rule(full=st.booleans())
-    def begin_sync(self, full: bool) -> None:
+    @rule()
+    def begin_sync(self) -> None:
         number = self.next_number()
         is_free = self.model.begin_sync(number)
         try:
-            handle = fetch(
-                self.world.job, self.world.store, RunRequest(full=full), resources={"source": dict(self.model.source)}
-            )
+            request = RunRequest(full=number % 2 == 0)
+            handle = fetch(self.world.job, self.world.store, request, resources={"source": dict(self.model.source)})
         except BusyError:
             assert not is_free
         else:
