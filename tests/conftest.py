@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import coverage
 import hypothesis
 import pytest
 import sqlalchemy as sa
@@ -167,6 +168,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Start from the same settings everywhere: what a developer exported for their own use is taken away."""
     config.stash[USED] = Counter()
+    # A worker is measured from its start, and once more by pytest-cov, whose pauses would not hold for the first.
+    while hasattr(config, "workerinput") and (begun := coverage.Coverage.current()):
+        begun.stop()
     for name in [name for name in os.environ if name == "DAGSTER_HOME" or name.startswith("SYNC_")]:
         if not name.startswith("SYNC_TEST_"):
             del os.environ[name]
