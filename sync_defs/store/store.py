@@ -335,7 +335,7 @@ class SqlStore(Store):
         self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle
     ) -> Generator[Writer]:
         if not handle.has_stage:
-            yield UnchangedWriter(connection, stage, job, self.database, run, handle)
+            yield UnchangedWriter(connection, run, handle, self._remembering(connection, stage, job, run, handle))
         elif is_callback_job(job):
             with callback_writing(connection, stage, job, self.database, run, handle) as writer:
                 yield writer
@@ -343,6 +343,16 @@ class SqlStore(Store):
             statements = self._statements(job, stage, run)
             statements.is_sifted = handle.is_sifted
             yield TableWriter(connection, statements, self.database, run, handle)
+
+    def _remembering(
+        self, connection: Connection, stage: Table, job: Job, run: Run, handle: StageHandle
+    ) -> Callable[[], None]:
+        """Return what keeps the state of a run that changed nothing."""
+        from sync_defs.store import known, known_callbacks  # numpy: not for what only takes in messages
+
+        if is_callback_job(job):
+            return partial(known_callbacks.remember, connection, self.database.dialect, stage, job, run, handle)
+        return partial(known.remember, connection, self._statements(job, stage, run), run, handle, 0)
 
     def _check_target(self, job: TableSync) -> None:
         table = job.target

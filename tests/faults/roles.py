@@ -146,11 +146,10 @@ def apply_at_once(**given: Any) -> None:
 def sync_all(**given: Any) -> None:
     """Sync all jobs, for ever: the one time what is news, the other time in full."""
     stage = set_up(**given)
-
-    believes = cycle((False, True))
+    fulls = cycle((True, False))
 
     def once() -> None:
-        full = not next(believes)
+        full = next(fulls)
         for job in JOBS.values():
             sync(job, stage, full=full, wait_s=5)
 
