@@ -236,10 +236,7 @@ def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
 
     The store, and what is marked `each_server`, is where databases differ: its tests run on all of them.
     """
-    has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
-    servers = [
-        name for name, there in zip(SERVERS, (has_postgresql, os.environ.get(MARIADB_VARIABLE)), strict=True) if there
-    ]
+    servers = databases_there()[1:]
     variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
         database = database_of(item)
@@ -251,6 +248,13 @@ def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
             kept = servers[crc32(name.encode()) % len(servers)]
             left_out.update(item for database, item in by_database.items() if database not in ("sqlite", kept))
     return left_out
+
+
+def databases_there() -> list[str]:
+    """Return the kinds of database that this run has, SQLite first."""
+    has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
+    there = (True, has_postgresql, os.environ.get(MARIADB_VARIABLE))
+    return [name for name, is_there in zip(("sqlite", *SERVERS), there, strict=True) if is_there]
 
 
 def folder_of(item: pytest.Item) -> str:

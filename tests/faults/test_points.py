@@ -1,6 +1,5 @@
 """A process is killed at each named point of its day, and the next one finds nothing lost, doubled or undone."""
 
-import os
 import signal
 from collections import Counter
 from dataclasses import asdict
@@ -10,13 +9,11 @@ from zlib import crc32
 
 import pytest
 
-from tests.conftest import MARIADB_VARIABLE
+from tests.conftest import databases_there
 from tests.faults.keeper import Keeper
 from tests.faults.shop import JOBS
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_600)]
-DATABASES = ("sqlite", "postgresql", "mariadb")
-"""Each has its share of the points; with `--fault-long` each has all of them."""
 KILLS_OF_A_WEEK = 6
 """Days that end by a kill before somebody looks: what they leave behind has to get along with each other."""
 STEPS = {
@@ -73,7 +70,7 @@ def test_killed_at_each_named_point_and_started_again(keeper, zygote, request, l
     random = Random(kind)
     random.shuffle(kills)
     if not request.config.getoption("--fault-long"):
-        there = DATABASES if os.environ.get(MARIADB_VARIABLE) else DATABASES[:2]
+        there = databases_there()  # each has its share of the points
         share = [name for name in names if there[crc32(name.encode()) % len(there)] == kind]
         kills = [next(kill for kill in kills if kill[1] == name) for name in share]
     for start in range(0, len(kills), KILLS_OF_A_WEEK):
