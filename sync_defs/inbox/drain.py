@@ -6,6 +6,7 @@ out; nothing is applied twice, because what was applied is no longer in the queu
 claim on, while the source is asked and the job's write lock is waited for; a locked row cannot be taken over.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +20,16 @@ from sqlalchemy.exc import DBAPIError
 from sync_defs.engine.items import sync_items
 from sync_defs.engine.ports import Store
 from sync_defs.engine.refetch import Refetched, refetch
-from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
+from sync_defs.errors import ConfigurationError, DatabaseTroubleError, LeaseLostError, MessageError
 from sync_defs.inbox.claims import TOGETHER
 from sync_defs.inbox.envelope import read_item
 from sync_defs.inbox.inbox import Inbox
 from sync_defs.inbox.message import Claimed
 from sync_defs.job import Job
 from sync_defs.results import Action, ItemError, ItemResult, Trigger
+from sync_defs.store.trouble import trouble
+
+logger = logging.getLogger("sync_defs.inbox")
 
 MAX_ERRORS: Final = 1_000
 # What no later attempt can change; anything else may be cured by another row, a person or a deployment.
@@ -121,8 +125,8 @@ def drain(
 
     Raises:
         ConfigurationError: the job or its target is wrong; the claimed items are given back.
-        DBAPIError: the database went away. Any other trouble of the database counts as an attempt of the one item
-            that it comes with.
+        DBAPIError: the database went away. What passes by itself, such as a deadlock, has a batch tried once more;
+            any other trouble of the database counts as an attempt of the one item that it comes with.
     """
     options = options or DrainOptions()
     now = inbox.database.now
@@ -207,7 +211,7 @@ class _Drain:
                 self._settle(connection, refused[index], results[index], wait_s=found.rest_s or 0.0)
         self._count(refused, results, held)
 
-    def _apply(self, readable: Sequence[tuple[Claimed, object]]) -> None:
+    def _apply(self, readable: Sequence[tuple[Claimed, object]], *, is_repeated: bool = False) -> None:
         claims = [claimed for claimed, _ in readable]
         try:
             self._sync(readable)
@@ -216,13 +220,21 @@ class _Drain:
         except LeaseLostError:
             self.inbox.release(claims)
         except Exception as error:
-            # One item that breaks the engine must not hold back the others.
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
-            if len(readable) > 1:
+            if not is_repeated and isinstance(error, DBAPIError) and isinstance(trouble(error), DatabaseTroubleError):
+                self._log_failure(error, len(readable), "all of them are tried again")
+                self._apply(readable, is_repeated=True)
+            elif len(readable) > 1:
+                # One item that breaks the engine must not hold back the others.
+                self._log_failure(error, len(readable), "each is tried by itself")
                 self._apply_one_by_one(readable)
-                return
-            self._give_up(claims[0], f"the apply failed with {type(error).__name__}")
+            else:
+                self._give_up(claims[0], f"the apply failed with {type(error).__name__}")
+
+    def _log_failure(self, error: Exception, count: int, then: str) -> None:
+        kind = type(error).__name__  # its text may hold values
+        logger.warning("job %r: applying %d items failed with %s; %s", self.job.name, count, kind, then)
 
     def _apply_one_by_one(self, readable: Sequence[tuple[Claimed, object]]) -> None:
         for claimed, item in readable:

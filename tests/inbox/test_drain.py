@@ -151,7 +151,7 @@ def test_g4_data_and_messages_commit_together(inbox, message, run, rows, monkeyp
     assert inbox.counts("erp").later == 2
 
 
-def test_one_item_that_breaks_the_engine_holds_back_no_other(inbox, message, run, rows, monkeypatch):
+def test_one_item_that_breaks_the_engine_holds_back_no_other(inbox, message, run, rows, monkeypatch, caplog):
     inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
     acknowledge = inbox.acknowledge
 
@@ -163,6 +163,7 @@ def test_one_item_that_breaks_the_engine_holds_back_no_other(inbox, message, run
     monkeypatch.setattr(inbox, "acknowledge", fail_for_b)
     assert run().retried == 1
     assert sorted(rows()) == ["A", "C"]
+    assert caplog.messages == ["job 'erp': applying 3 items failed with ZeroDivisionError; each is tried by itself"]
 
 
 def test_trouble_of_the_database_with_one_item_counts_as_its_attempt(inbox, message, run, rows, monkeypatch):
@@ -179,6 +180,21 @@ def test_trouble_of_the_database_with_one_item_counts_as_its_attempt(inbox, mess
     assert sorted(rows()) == ["A", "C"]
     [left] = inbox.list_messages()
     assert (left.external_id, left.attempts, left.code) == ("B", 1, "apply_failed")
+
+
+def test_a_deadlock_over_a_batch_is_answered_by_trying_the_batch_again(inbox, message, run, rows, monkeypatch, caplog):
+    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
+    acknowledge, deadlocks = inbox.acknowledge, [OperationalError("DELETE", {}, Exception(1213, "secret"))]
+
+    def lose_once(connection, claimed):
+        if claimed.external_id == "B" and deadlocks:
+            raise deadlocks.pop()
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", lose_once)
+    results = run()
+    assert (sorted(rows()), results.transactions, results.retried) == (["A", "B", "C"], 1, 0)
+    assert caplog.messages == ["job 'erp': applying 3 items failed with OperationalError; all of them are tried again"]
 
 
 def test_a_lost_connection_gives_the_messages_back(inbox, message, run, rows, monkeypatch):
