@@ -39,11 +39,10 @@ CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
 BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
-TRACED_CASES = 6
-"""How many cases of one test are measured: the others run the same lines."""
-SERVERS = ("postgresql", "mariadb")
-DATABASES = {"sqlite", *SERVERS}
-ON_EACH_SERVER = {"faults", "store"}
+TRACED_CASES = 2
+"""How many cases of one test are measured on a database: the others run the same lines."""
+DATABASES = {"sqlite", "postgresql", "mariadb"}
+ON_EACH_DATABASE = {"faults", "store"}
 """Folders of tests that run on every database."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -160,7 +159,7 @@ USED: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the long forms, which are run by hand."""
-    parser.addoption("--all-databases", action="store_true", help="run every test on each server")
+    parser.addoption("--all-databases", action="store_true", help="run every test on each database")
     parser.addoption("--fault-long", action="store_true", help="kill at every point, and let storms rage for long")
     parser.addoption("--fault-seed", type=int, help="the seed that a storm told when it failed; default: a new one")
 
@@ -194,7 +193,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason; begin with what takes longest, so that no worker idles."""
     if not config.getoption("--all-databases"):
-        left_out = on_the_other_server(items)
+        left_out = on_other_databases(items)
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
@@ -203,7 +202,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         case = item.nodeid.partition("[")[0], database_of(item)
         traced[case] += 1
-        if not is_worth_tracing(item) or traced[case] > TRACED_CASES:
+        # The examples of a property, and the other cases of a test, run the lines that others run.
+        if item.get_closest_marker("hypothesis") or traced[case] > TRACED_CASES:
             item.add_marker("no_cover")
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
@@ -231,22 +231,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             os.environ[TRACED_VARIABLE] = traced
 
 
-def on_the_other_server(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return what to leave out so that a test runs on SQLite and one server, each server in its turn.
+def on_other_databases(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what to leave out so that each case of a test runs on one database, each database in its turn.
 
-    The store, and what is marked `each_server`, is where databases differ: its tests run on all of them.
+    The store, and what is marked `each_database`, is where they differ: its tests run on all of them.
     """
-    servers = databases_there()[1:]
+    there = databases_there()
     variants: dict[str, dict[str, pytest.Item]] = defaultdict(dict)
     for item in items:
         database = database_of(item)
-        if database and folder_of(item) not in ON_EACH_SERVER and not item.get_closest_marker("each_server"):
+        if database and folder_of(item) not in ON_EACH_DATABASE and not item.get_closest_marker("each_database"):
             variants[item.nodeid.replace(database, "")][database] = item
     left_out: set[pytest.Item] = set()
     for name, by_database in variants.items():
-        if servers and set(by_database) == DATABASES:
-            kept = servers[crc32(name.encode()) % len(servers)]
-            left_out.update(item for database, item in by_database.items() if database not in ("sqlite", kept))
+        if set(by_database) == DATABASES:
+            kept = there[crc32(name.encode()) % len(there)]
+            left_out.update(item for database, item in by_database.items() if database != kept)
     return left_out
 
 
@@ -254,7 +254,7 @@ def databases_there() -> list[str]:
     """Return the kinds of database that this run has, SQLite first."""
     has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
     there = (True, has_postgresql, os.environ.get(MARIADB_VARIABLE))
-    return [name for name, is_there in zip(("sqlite", *SERVERS), there, strict=True) if is_there]
+    return [name for name, is_there in zip(("sqlite", "postgresql", "mariadb"), there, strict=True) if is_there]
 
 
 def folder_of(item: pytest.Item) -> str:
@@ -268,17 +268,6 @@ def database_of(item: pytest.Item) -> str | None:
     callspec = getattr(item, "callspec", None)
     values = callspec.params.values() if callspec else ()
     return next((value for value in values if isinstance(value, str) and value in DATABASES), None)
-
-
-def is_worth_tracing(item: pytest.Item) -> bool:
-    """Say whether to measure coverage in the first cases of a test on a database, which then take twice as long.
-
-    On PostgreSQL and MariaDB a test runs the lines that it ran on SQLite; what differs between databases is traced
-    where tests/store tests it. The examples of a property, and the other cases of a test, run what others run.
-    """
-    if item.get_closest_marker("hypothesis"):
-        return False
-    return folder_of(item) == "store" or database_of(item) not in SERVERS
 
 
 def pytest_report_header() -> list[str]:

@@ -152,11 +152,13 @@ def _is_superseded(stage: Table, s: Any) -> ColumnElement[bool]:
 def _newest_rejected(stage: Table) -> Any:
     s = stage.alias("s")
     is_rejected = and_(s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
-    last = select(func.max(s.c.seq)).where(is_rejected).group_by(func.coalesce(s.c.external_id, s.c.record, ""))
+    item = func.coalesce(s.c.external_id, s.c.record, "")
+    # Joined: as `seq IN (SELECT max(seq) ...)` it once ended a server, MariaDB 10.11.19, where it made the list.
+    last = select(func.max(s.c.seq).label("seq")).where(is_rejected).group_by(item).subquery("last")
     # The last state of what is to be deleted is no record to try again: it would come back.
     record = case((~stage.c.is_deletion, stage.c.record), else_=null()).label("record")
     columns = [stage.c[name] for name in ("external_id", "code", "field", "reason")]
-    return select(*columns, record).where(stage.c.seq.in_(last)).subquery("newest")
+    return select(*columns, record).join_from(stage, last, stage.c.seq == last.c.seq).subquery("newest")
 
 
 def _newer_than_landed(connection: Connection, stage: Table, is_open: Any, versions: Versions) -> list[int]:

@@ -52,6 +52,7 @@ def test_every_case_is_measured_or_says_why_not(tmp_path):
     assert cases["faults_1000"]["outcomes"] == {"created": 99, "updated": 99, "rejected": 2}
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_report_shows_every_figure(small, tmp_path):
@@ -187,6 +188,7 @@ def test_what_the_readme_shows_is_what_was_measured():
     assert report.main(["--check"]) == 0
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_receiver_is_measured_beside_a_bare_handler(capsys, tmp_path):
     given = ["--database", "sqlite", "--processes", "2", "--messages", "20", "--senders", "4", "--repeat", "1"]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sync_defs import Database, SyncJob, run_sync
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 
 class Base(DeclarativeBase):

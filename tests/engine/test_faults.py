@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from sync_defs import Database, SyncResults, TableSync, run_sync
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 KEY = "VARCHAR(20) {exact} PRIMARY KEY"
 TABLES = (

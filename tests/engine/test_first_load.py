@@ -8,7 +8,7 @@ from sqlalchemy import event
 from sync_defs import Database, SyncResults
 from tests.engine.conftest import World
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 
 def record(sku: str, stock: int = 1, **fields: Any) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def test_a_reject_of_another_partition_stays_open(sync, database, job):
         assert still_open.scalar() == 1
 
 
+@pytest.mark.each_database
 def test_twenty_partitions_are_synced_four_at_a_time(job, database):
     """Four fetches meet inside, twenty times over; none ends the run of another for dead."""
     meeting = threading.Barrier(4, timeout=60)

@@ -15,7 +15,7 @@ from sync_defs import Database, run_sync
 from sync_defs.store.database import utc_now
 from sync_defs.store.schema import leases
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 SCRIPT = Path(__file__).with_name("racing_run.py")
 ROUNDS = 3

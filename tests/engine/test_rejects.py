@@ -14,7 +14,7 @@ from sync_defs.engine.items import sync_items
 from sync_defs.store import open_rejects
 from sync_defs.store.store import SqlStore
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 
 def record(sku: Any, quantity: Any = 1, **more: Any) -> dict[str, Any]:

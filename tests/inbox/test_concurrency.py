@@ -8,7 +8,7 @@ import pytest
 
 from sync_defs.inbox import EnqueueStatus, MessageState
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 THREADS = 8
 

@@ -10,7 +10,7 @@ from sync_defs.store.schema import queue
 from tests.inbox.conftest import START
 from tests.inbox.test_statements import sent_to
 
-pytestmark = pytest.mark.each_server
+pytestmark = pytest.mark.each_database
 
 FLOOD = 50_000
 INDEX = "ix_sync_queue_job_due_at"
