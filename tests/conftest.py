@@ -197,7 +197,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in long, -sizes[item.path]))
     traced = Counter[tuple[str, str | None]]()
     for item in items:
         case = item.nodeid.partition("[")[0], database_of(item)
