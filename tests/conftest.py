@@ -39,8 +39,6 @@ CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
 BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
-TRACED_CASES = 2
-"""How many cases of one test are measured on a database: the others run the same lines."""
 DATABASES = {"sqlite", "postgresql", "mariadb"}
 ON_EACH_DATABASE = {"faults", "store"}
 """Folders of tests that run on every database."""
@@ -199,13 +197,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = {item.path for item in items if item.get_closest_marker("slow")}
     sizes = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in long, -sizes[item.path]))
-    traced = Counter[tuple[str, str | None]]()
+    traced = set[tuple[str, str | None]]()
     for item in items:
         case = item.nodeid.partition("[")[0], database_of(item)
-        traced[case] += 1
-        # The examples of a property, and the other cases of a test, run the lines that others run.
-        if item.get_closest_marker("hypothesis") or traced[case] > TRACED_CASES:
+        # The examples of a property, and the other cases of a test on a database, run the lines that others run.
+        if item.get_closest_marker("hypothesis") or case in traced:
             item.add_marker("no_cover")
+        traced.add(case)
         if item.get_closest_marker("ui") and find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason=f"no Chromium found; install it or set {CHROMIUM_VARIABLE}"))
         if item.get_closest_marker("tryton") and importlib.util.find_spec("trytond") is None:
