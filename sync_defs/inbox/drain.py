@@ -233,13 +233,14 @@ class _Drain:
                 self._give_up(claims[0], f"the apply failed with {type(error).__name__}")
 
     def _log_failure(self, error: Exception, count: int, then: str) -> None:
-        kind = type(error).__name__  # its text may hold values
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        kind = type(cause).__name__  # its text may hold values
         logger.warning("job %r: applying %d items failed with %s; %s", self.job.name, count, kind, then)
 
     def _apply_one_by_one(self, readable: Sequence[tuple[Claimed, object]]) -> None:
         for claimed, item in readable:
             if self.inbox.renew([claimed]):
-                self._apply([(claimed, item)])
+                self._apply([(claimed, item)], is_repeated=True)
             else:
                 self.results.handed_on += 1
 
