@@ -190,6 +190,7 @@ def test_a_row_that_was_inserted_or_deleted_by_others_is_put_right_at_once(eithe
     assert set(either.rows()) == {"A", "B"}
 
 
+@pytest.mark.each_database
 def test_a_row_that_others_changed_is_put_right(items):
     items.records = [record("A"), record("B")]
     items.run()
@@ -358,6 +359,7 @@ def test_an_id_in_another_case_is_another_row_also_where_the_column_disagrees(sq
     assert counts(run_sync(job, database=sqlite_url)) == {"created": 1, "unchanged": 2, "deleted": 1, "missing": 1}
 
 
+@pytest.mark.each_database
 def test_a_row_changed_by_others_while_a_run_goes_on_is_put_right_by_the_next(items):
     """Where there is a checksum, it moves by what the run wrote, and by nothing else."""
     items.records = [record("A"), record("B"), record("C")]

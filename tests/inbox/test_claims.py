@@ -5,6 +5,8 @@ import pytest
 from sync_defs.inbox import Counts, MessageState
 from sync_defs.inbox.claims import MAX_ATTEMPTS, backoff_s
 
+pytestmark = pytest.mark.each_database
+
 
 @pytest.fixture
 def claimed(inbox, message):

@@ -166,6 +166,7 @@ DEADLOCK_ONCE = {
 
 
 @pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.each_database
 def test_a_deadlock_of_the_upsert_is_tried_again_from_the_stage(shop):
     """The records wait in the stage meanwhile: they are fetched once."""
     shop.job.retries = QUICK
@@ -181,6 +182,7 @@ def test_a_deadlock_of_the_upsert_is_tried_again_from_the_stage(shop):
     assert "SECRET" not in "".join(repr(event) for event in result.all_events)
 
 
+@pytest.mark.each_database
 def test_a_lock_that_is_held_for_long_is_tried_again(shop):
     """The op that waits in vain for a lock of the database finds it free at the next attempt."""
     shop.job.retries = QUICK
