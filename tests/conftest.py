@@ -39,7 +39,7 @@ CHROMIUM_VARIABLE = "SYNC_TEST_CHROMIUM"
 BROKER_VARIABLE = "SYNC_TEST_BROKER_URL"
 TRACED_VARIABLE = "COVERAGE_PROCESS_CONFIG"
 """By it, coverage has the processes that tests start traced."""
-DATABASES = {"sqlite", "postgresql", "mariadb"}
+DATABASES = ("sqlite", "postgresql", "mariadb")
 ON_EACH_DATABASE = {"faults", "store"}
 """Folders of tests that run on every database."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -243,7 +243,7 @@ def on_other_databases(items: list[pytest.Item]) -> set[pytest.Item]:
             variants[item.nodeid.replace(database, "")][database] = item
     left_out: set[pytest.Item] = set()
     for name, by_database in variants.items():
-        if set(by_database) == DATABASES:
+        if set(by_database) == set(DATABASES):
             kept = there[crc32(name.encode()) % len(there)]
             left_out.update(item for database, item in by_database.items() if database != kept)
     return left_out
@@ -253,7 +253,7 @@ def databases_there() -> list[str]:
     """Return the kinds of database that this run has, SQLite first."""
     has_postgresql = os.environ.get(POSTGRESQL_VARIABLE) or embedded_version()
     there = (True, has_postgresql, os.environ.get(MARIADB_VARIABLE))
-    return [name for name, is_there in zip(("sqlite", "postgresql", "mariadb"), there, strict=True) if is_there]
+    return [name for name, is_there in zip(DATABASES, there, strict=True) if is_there]
 
 
 def folder_of(item: pytest.Item) -> str:

@@ -20,14 +20,14 @@ from sqlalchemy.exc import DBAPIError
 from sync_defs.engine.items import sync_items
 from sync_defs.engine.ports import Store
 from sync_defs.engine.refetch import Refetched, refetch
-from sync_defs.errors import ConfigurationError, DatabaseTroubleError, LeaseLostError, MessageError
+from sync_defs.errors import ConfigurationError, LeaseLostError, MessageError
 from sync_defs.inbox.claims import TOGETHER
 from sync_defs.inbox.envelope import read_item
 from sync_defs.inbox.inbox import Inbox
 from sync_defs.inbox.message import Claimed
 from sync_defs.job import Job
 from sync_defs.results import Action, ItemError, ItemResult, Trigger
-from sync_defs.store.trouble import trouble
+from sync_defs.store.trouble import passes
 
 logger = logging.getLogger("sync_defs.inbox")
 
@@ -222,7 +222,7 @@ class _Drain:
         except Exception as error:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
-            if not is_repeated and isinstance(error, DBAPIError) and isinstance(trouble(error), DatabaseTroubleError):
+            if passes(error) and not is_repeated:
                 self._log_failure(error, len(readable), "all of them are tried again")
                 self._apply(readable, is_repeated=True)
             elif len(readable) > 1:

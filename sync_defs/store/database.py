@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine, inspect, make_url, select, table
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.sql import column
 
-from sync_defs.errors import ConfigurationError, DatabaseNotReadyError, DatabaseTroubleError
+from sync_defs.errors import ConfigurationError, DatabaseNotReadyError
 from sync_defs.store.dialects import SqlDialect, dialect_for
-from sync_defs.store.trouble import trouble
+from sync_defs.store.trouble import passes
 
 Clock = Callable[[], datetime]
 REVISION = "0004"
@@ -145,7 +145,7 @@ class Database:
     def _unusable(self, error: DBAPIError | OSError) -> DatabaseNotReadyError:
 
         kind = type(error.orig if isinstance(error, DBAPIError) else error).__name__
-        is_passing = not isinstance(error, DBAPIError) or isinstance(trouble(error), DatabaseTroubleError)
+        is_passing = isinstance(error, OSError) or passes(error)
         return DatabaseNotReadyError(
             f"cannot use the database {self.label}: {kind}; check that it runs, the address, the user, the password "
             "and the user's rights",

@@ -153,7 +153,7 @@ def _newest_rejected(stage: Table) -> Any:
     s = stage.alias("s")
     is_rejected = and_(s.c.action == Outcome.REJECTED.value, ~_is_superseded(stage, s))
     item = func.coalesce(s.c.external_id, s.c.record, "")
-    # Joined: as `seq IN (SELECT max(seq) ...)` it once ended a server, MariaDB 10.11.19, where it made the list.
+    # Joined: MariaDB 10.11.19 was seen to crash, once, as it materialized this as `seq IN (SELECT max(seq) ...)`.
     last = select(func.max(s.c.seq).label("seq")).where(is_rejected).group_by(item).subquery("last")
     # The last state of what is to be deleted is no record to try again: it would come back.
     record = case((~stage.c.is_deletion, stage.c.record), else_=null()).label("record")

@@ -63,6 +63,11 @@ def trouble(error: DBAPIError) -> SyncError | None:
     return ConfigurationError(f"the database refuses: {reason}", code=code)
 
 
+def passes(error: Exception) -> bool:
+    """Tell whether an error is a driver's, of trouble that passes by itself."""
+    return isinstance(error, DBAPIError) and isinstance(trouble(error), DatabaseTroubleError)
+
+
 def _found(error: DBAPIError) -> str | tuple[str, str] | None:
     cause: Any = error.orig
     arguments = getattr(cause, "args", ()) or ("",)

@@ -15,7 +15,7 @@ from tests.faults.shop import JOBS
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_600)]
 KILLS_OF_A_WEEK = 6
-"""Days that end by a kill before somebody looks: what they leave behind has to get along with each other."""
+"""Days that are to end by a kill before somebody looks: what they leave behind has to get along with each other."""
 STEPS = {
     *("accept", "answer", "answered", "claim", "lock", "apply", "acknowledge", "retry", "renew", "drain"),
     *("lease", "begin", "stage", "diff", "write", "end"),
