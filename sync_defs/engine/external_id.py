@@ -1,6 +1,8 @@
 """External ids: one text form for every id, and the ids that are refused."""
 
 import unicodedata
+from collections.abc import Sequence
+from typing import cast
 
 from sync_defs.errors import RecordError
 
@@ -40,6 +42,17 @@ def is_plain_id(value: object) -> bool:
     if type(value) is not str or not value or len(value) > MAX_CHARS:
         return False
     return value.isascii() and value.isprintable() and value[0] != " " and value[-1] != " "
+
+
+def are_plain_ids(values: Sequence[object]) -> bool:
+    """Tell whether `is_plain_id` is true of each of many values; at least one."""
+    if set(map(type, values)) == {str}:
+        texts = cast("Sequence[str]", values)
+        whole = "".join(texts)
+        if whole.isascii() and whole.isprintable() and " " not in whole:
+            lengths = set(map(len, texts))
+            return 0 < min(lengths) <= max(lengths) <= MAX_CHARS
+    return all(map(is_plain_id, values))
 
 
 def _checked(text: str) -> str:

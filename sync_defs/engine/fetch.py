@@ -1,6 +1,6 @@
 """Stage 1, fetch: from the source into the run's stage."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -10,8 +10,8 @@ from sync_defs.engine.ending import NOTHING_WRITTEN, failing_loudly
 from sync_defs.engine.error_rate import stop_if_most_fail
 from sync_defs.engine.observer import Observer, QuietObserver
 from sync_defs.engine.overlap import overlapped
-from sync_defs.engine.ports import Run, RunRequest, StageHandle, Store
-from sync_defs.engine.records import Page, Stager, pages
+from sync_defs.engine.ports import KnownRecords, Run, RunRequest, StagedRecord, StageHandle, Store
+from sync_defs.engine.records import PAGE, Page, Stager, pages
 from sync_defs.errors import ConfigurationError
 from sync_defs.fields import Cursor
 from sync_defs.job import Job, parameters
@@ -54,28 +54,31 @@ def fetch(
     stager = Stager(job, store, takes_deletions=False)
     with failing_loudly(job, store, run, observer, lambda: _so_far(stager)), store.holding(job, run):
         job.on_start()
+        known = store.known_records(job, run, request)
+        staging = _Staging(known, lambda staged, expected: store.stage(job, run, staged, expected))
         cursor = Cursor(run.cursor_before)
         if not run.is_full and not wanted:
             # An incremental fetch does not bring a rejected record again, so the kept ones are tried before it.
             for page in pages(store.kept_rejects(job), store.frame_pages):
-                kept = ((record, None) for records in page for record in records)
-                store.stage(job, run, stager.stage(kept, moves_cursor=False))
+                for records in page:
+                    staging.add(stager.stage(records, moves_cursor=False))
         retried = stager.fetched
-        known = store.known_records(job, run, request)
         given = dict(passed, cursor=cursor, partition=run.partition)
         fetched = pages(_fetched(job, wanted, passed, given), store.frame_pages)
 
         @held_back()
         def stage(page: Page) -> int:
-            staged = stager.stage([found for records in page for found in known.sift(records)])
-            stager.pass_over(sum(map(len, page)) - len(staged))
-            store.stage(job, run, staged, known.note(staged))
+            for records in page:
+                staged = stager.stage(*known.sift(records))
+                stager.pass_over(len(records) - len(staged))
+                staging.add(staged)
             return stager.fetched
 
         wanted_pages = chosen.only(fetched) if wanted else fetched
         for done in overlapped(wanted_pages, stage) if store.takes_threads else map(stage, wanted_pages):
             stop_if_most_fail(job, rejected=stager.rejected_count - retried, judged=done - retried)
             observer.on_fetched(done)
+        staging.flush()
         chosen.require_some()
         is_complete = run.is_full and stager.fetched > 0 and stager.unidentified == 0
         missing = known.find_missing() if is_complete else None
@@ -91,6 +94,7 @@ def fetch(
             is_sifted=known.is_sifted,
             has_stage=has_stage,
             has_prints=known.has_prints,
+            may_repeat=known.may_repeat(),
             row_count=known.row_count,
             drift=known.drift,
             cursor_after=None if wanted or request.since is not None else _cursor_after(job, run, cursor, stager),
@@ -100,6 +104,31 @@ def fetch(
             partition=run.partition,
             retried=retried,
         )
+
+
+class _Staging:
+    """Gathers records for the stage: where most are known, a page has a few, and each load takes a transaction."""
+
+    def __init__(
+        self, known: KnownRecords, load: Callable[[Sequence[StagedRecord], Sequence[str | None]], None]
+    ) -> None:
+        self._known = known
+        self._load = load
+        self._staged: list[StagedRecord] = []
+        self._expected: list[str | None] = []
+
+    def add(self, staged: Sequence[StagedRecord]) -> None:
+        """Take note of records, and load them once there are enough."""
+        self._staged += staged
+        self._expected += self._known.note(staged)
+        if len(self._staged) >= PAGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Load what is left."""
+        if self._staged:
+            self._load(self._staged, self._expected)
+            self._staged, self._expected = [], []
 
 
 def _check_partition(job: Job, partition: object) -> None:

@@ -44,7 +44,7 @@ def sync_items(  # noqa: PLR0913 - callbacks join the caller's work to the trans
     """
     store.prepare(job)
     stager = Stager(job, store, takes_deletions=True)
-    staged = stager.stage((item, None) for item in items)
+    staged = stager.stage(items)
     on_staged()
     run = Run(
         run_id=run_id or uuid.uuid4().hex,

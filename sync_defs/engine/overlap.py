@@ -1,7 +1,8 @@
-"""Overlap: one page is worked on while the source fetches the next, where one of the two waits for something.
+"""Overlap: one page is worked on while the source fetches the next, where the source waits for something.
 
-Two threads that only compute fight for the interpreter, which costs a fifth of the time; so a page whose fetch and
-work waited for nothing is followed by one in the same thread.
+Two threads of which one computes without a pause fight for the interpreter: the other one waits some 5 ms for it
+behind every answer that it gets. So a page whose fetch did not wait is followed by one in the same thread, even where
+the work does: it waits for a database, for a moment and often.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _WORTHWHILE: Final = 0.15
-"""Share of the time of a page, with nothing beside it, that has to be waiting."""
+"""Share of the time of a page, with nothing beside it, that the source has to wait."""
 _ASK_AGAIN: Final = 64
 """Pages that are overlapped before one is measured again."""
 
@@ -34,8 +35,8 @@ def overlapped(pages: Iterator[P], work: Callable[[P], R]) -> Iterator[R]:
         together = 0
         try:
             while True:
-                was_alone, watch = pending is None, _Stopwatch()
-                with watch:
+                was_alone, fetching, working = pending is None, _Stopwatch(), _Stopwatch()
+                with fetching:
                     page = next(pages, None)
                 if pending is not None:
                     done, pending = pending, None
@@ -46,9 +47,9 @@ def overlapped(pages: Iterator[P], work: Callable[[P], R]) -> Iterator[R]:
                     together -= 1
                     pending = other.submit(copy_context().run, work, page)
                 else:
-                    with watch:
+                    with working:
                         result = work(page)
-                    if was_alone and watch.waited > _WORTHWHILE:
+                    if was_alone and fetching.waited > _WORTHWHILE * (fetching.wall + working.wall):
                         together = _ASK_AGAIN
                     yield result
         except BaseException:
@@ -58,20 +59,15 @@ def overlapped(pages: Iterator[P], work: Callable[[P], R]) -> Iterator[R]:
 
 
 class _Stopwatch(AbstractContextManager[None]):
-    """Adds up the time of blocks, and how much of it the thread computed."""
+    """Takes the time of a block, in seconds, and in how much of it the thread did not compute."""
 
     def __init__(self) -> None:
-        self._wall = self._busy = 0.0
-
-    @property
-    def waited(self) -> float:
-        """Return the share of the time in which the thread did not compute."""
-        return 1 - self._busy / self._wall if self._wall else 0.0
+        self.wall = self.waited = 0.0
 
     def __enter__(self) -> None:
-        self._wall -= perf_counter()
-        self._busy -= thread_time()
+        self._began = perf_counter(), thread_time()
 
     def __exit__(self, *exc: object) -> None:
-        self._wall += perf_counter()
-        self._busy += thread_time()
+        began, busy = self._began
+        self.wall = perf_counter() - began
+        self.waited = self.wall - (thread_time() - busy)

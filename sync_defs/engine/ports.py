@@ -108,6 +108,8 @@ class StageHandle:
     """False: every record was known and no row is missing, so that the run has no stage."""
     has_prints: bool = False
     """Staged records carry fingerprints, for the next run."""
+    may_repeat: bool = True
+    """False: no external id is staged more than once."""
     row_count: int | None = None
     """Rows of the target before the fetch, where they were counted."""
     drift: int | None = None
@@ -130,11 +132,10 @@ class StageHandle:
         return cls(**{name: value for name, value in plain.items() if name in cls.__slots__})
 
 
-class Fingerprint(NamedTuple):
-    """What is known of a record before it is read: 64 bits of its external id, 128 of all that is mapped."""
-
-    key_hash: int
-    content: bytes
+Fingerprint = bytes
+"""What is known of a record before it is read: 8 bytes for its external id, 16 for all that is mapped."""
+Sifted = tuple[Sequence[Any], Sequence[Fingerprint | None]]
+"""Records, and the fingerprint of each; None for one that has none."""
 
 
 class StagedRecord(NamedTuple):
@@ -209,6 +210,10 @@ class Shaper(ABC):
     def version_of(self, record: Any, values: Sequence[Any] | None) -> Any:
         """Return the record's version in the form in which two of them compare, or None; `values` may be unknown."""
 
+    def versions(self, shaped: Sequence[Shaped | Exception]) -> Sequence[Any] | None:
+        """Return the version of each record of a page that `ids` has returned the ids of; None if a record is bad."""
+        return None
+
 
 class KnownRecords(ABC):
     """What the last run knew of the source's records, so that unchanged ones need not be read; of one fetch."""
@@ -224,7 +229,7 @@ class KnownRecords(ABC):
     drift: int | None = None
 
     @abstractmethod
-    def sift(self, page: Sequence[Any]) -> Sequence[tuple[Any, Fingerprint | None]]:
+    def sift(self, page: Sequence[Any]) -> Sifted:
         """Return the records of a page that have to be staged, and count the others."""
 
     def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
@@ -233,6 +238,10 @@ class KnownRecords(ABC):
         It is the value of an `Outcome`, None is `unchanged`. A right guess spares diff the writing of it.
         """
         return [None] * len(staged)
+
+    def may_repeat(self) -> bool:
+        """After the fetch: tell whether an external id may have been staged more than once; the default cannot say."""
+        return True
 
     def find_missing(self) -> int | None:
         """After a complete fetch: stage the rows that it lacked and return their number; None: the stage can tell."""
@@ -250,9 +259,9 @@ class NoneKnown(KnownRecords):
         """See `KnownRecords`."""
         return [self._expected] * len(staged)
 
-    def sift(self, page: Sequence[Any]) -> Sequence[tuple[Any, Fingerprint | None]]:
+    def sift(self, page: Sequence[Any]) -> Sifted:
         """See `KnownRecords`."""
-        return [(record, None) for record in page]
+        return page, [None] * len(page)
 
 
 class Writer(ABC):

@@ -1,7 +1,7 @@
 """From whatever a fetch returns to pages of records, and from a record to its staged form."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import repeat
 from typing import Any, NamedTuple, cast
 
 from sync_defs.engine.external_id import external_id_text
@@ -103,27 +103,39 @@ class Stager:
         """Count records that need not be staged."""
         self.fetched += count
 
-    def stage(self, page: Iterable[tuple[Any, Fingerprint | None]], *, moves_cursor: bool = True) -> list[StagedRecord]:
+    def stage(
+        self,
+        records: Sequence[Any],
+        fingerprints: Sequence[Fingerprint | None] | None = None,
+        *,
+        moves_cursor: bool = True,
+    ) -> list[StagedRecord]:
         """Return the staged form of each record; an error of a record is in its own, never raised."""
-        page = list(page)
-        judged = self._judge_all(page) or [self._judge(record, fingerprint) for record, fingerprint in page]
+        prints = [None] * len(records) if fingerprints is None else fingerprints
+        ids = self._shaper.ids(records)
+        if ids is not None:
+            return self._stage_page(records, ids, prints, moves_cursor=moves_cursor)
+        judged = list(map(self._judge, records, prints))
         shaped = iter(self._shaper.shape([item.record for item in judged if isinstance(item, _Found)]))
         return [
             self._shaped(item, next(shaped), moves_cursor=moves_cursor) if isinstance(item, _Found) else item
             for item in judged
         ]
 
-    def _judge_all(self, page: list[tuple[Any, Fingerprint | None]]) -> list["_Found | StagedRecord"]:
-        """Judge a page at once; nothing where its records have to be judged one by one."""
-        ids = self._shaper.ids([record for record, _ in page])
-        if ids is None:
-            return []
-        first = self.fetched + 1
-        self.fetched += len(page)
-        return [
-            _Found(seq, external_id, record, fingerprint)
-            for seq, external_id, (record, fingerprint) in zip(count(first), ids, page, strict=False)
-        ]
+    def _stage_page(
+        self, records: Sequence[Any], ids: Sequence[str], prints: Sequence[Fingerprint | None], *, moves_cursor: bool
+    ) -> list[StagedRecord]:
+        """Return the staged form of a page whose ids are known; where all is well with it, in one go."""
+        seqs = range(self.fetched + 1, self.fetched + 1 + len(records))
+        self.fetched += len(records)
+        shaped = self._shaper.shape(records)
+        versions = None if self._keeps_all else self._shaper.versions(shaped)
+        if versions is None:
+            found = map(_Found, seqs, ids, records, prints)
+            return [self._shaped(item, row, moves_cursor=moves_cursor) for item, row in zip(found, shaped, strict=True)]
+        nothing = repeat(None)
+        rows = zip(seqs, ids, shaped, nothing, nothing, nothing, repeat(False), versions, prints, strict=False)
+        return list(map(StagedRecord._make, rows))
 
     def _judge(self, record: Any, fingerprint: Fingerprint | None) -> "_Found | StagedRecord":
         self.fetched += 1

@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, select
 
-from sync_defs.engine.ports import Fingerprint, KnownRecords, Run, StagedRecord, StageHandle
+from sync_defs.engine.ports import KnownRecords, Run, Sifted, StagedRecord, StageHandle
 from sync_defs.job import Job
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action, Outcome
@@ -135,14 +135,14 @@ class JobState(ABC):
         s = self._stage
         landed = is_candidate(s) | (s.c.action == Outcome.UNCHANGED.value)
         statement = (
-            select(s.c.seq, s.c.key_hash, s.c.fingerprint)
-            .where(s.c.key_hash.is_not(None), ~s.c.is_deletion, landed)
+            select(s.c.seq, s.c.fingerprint)
+            .where(s.c.fingerprint.is_not(None), ~s.c.is_deletion, landed)
             .order_by(s.c.seq)
         )
         put = joined(self._dialect.packed_prints(self._connection, statement))
         others = (Outcome.STALE.value, Action.MARKED.value, Action.DELETED.value)
         # What landed without a fingerprint would else be taken for what the row was before.
-        is_unprinted = s.c.key_hash.is_(None) & ~s.c.is_deletion & landed
+        is_unprinted = s.c.fingerprint.is_(None) & ~s.c.is_deletion & landed
         unknown_now = s.c.action.in_(others) | is_unprinted
         rows = self._connection.execute(select(s.c.external_id, s.c.action).where(unknown_now))
         there, gone = _there_and_gone([(external_id, action) for external_id, action in rows])
@@ -226,7 +226,7 @@ class KnownByPrint(KnownRecords):
         self._status = np.zeros(len(self._state), np.uint8)
         self._candidates: list[NDArray[np.uint64]] = []
 
-    def sift(self, page: Sequence[Any]) -> list[tuple[Any, Fingerprint | None]]:
+    def sift(self, page: Sequence[Any]) -> Sifted:
         """See `KnownRecords`."""
         entries = self._frame_entries(page) if isinstance(page, FramePage) else None
         if entries is not None:
@@ -234,9 +234,11 @@ class KnownByPrint(KnownRecords):
         records = page if isinstance(page, list) else list(page)
         return self._sifted(entries_of(self._prints(records)), records)
 
-    def _sifted(self, entries: NDArray[Any], page: Sequence[Any]) -> list[tuple[Any, Fingerprint | None]]:
-        places = self._unknown(entries, page) if len(self._state) else list(range(len(page)))
-        return list(zip(_taken(page, places), fingerprints(entries[places]), strict=True))
+    def _sifted(self, entries: NDArray[Any], page: Sequence[Any]) -> Sifted:
+        if not len(self._state):
+            return page, fingerprints(entries)
+        places = self._unknown(entries, page)
+        return _taken(page, places), fingerprints(entries[places])
 
     def _frame_entries(self, page: FramePage) -> NDArray[Any] | None:
         """Return the entry of each record of a frame's page; None, the default: records are needed."""
@@ -270,18 +272,22 @@ class KnownByPrint(KnownRecords):
 
     def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
         """See `KnownRecords`."""
-        if self.is_sifted:
-            self._held(staged)
+        self._held(staged)
         return [None] * len(staged)
+
+    def may_repeat(self) -> bool:
+        """See `KnownRecords`; ids with unlike hashes are unlike."""
+        keys = np.sort(np.concatenate([np.empty(0, np.uint64), *self._candidates]))
+        return bool(np.any(keys[1:] == keys[:-1]))
 
     def _held(self, staged: Sequence[StagedRecord]) -> NDArray[np.bool_]:
         """Take note of records that are staged, and return which of them have an entry."""
-        # A record without an id is rejected, and no row has an empty one.
-        hashes = (
-            record.fingerprint.key_hash if record.fingerprint is not None else key_hash(record.external_id or "")
-            for record in staged
-        )
-        keys = np.fromiter(hashes, np.uint64, len(staged))
+        prints = [record.fingerprint for record in staged]
+        if None in prints:
+            # A record without an id is rejected, and no row has an empty one.
+            keys = np.fromiter((key_hash(record.external_id or "") for record in staged), np.uint64, len(staged))
+        else:
+            keys = joined(cast("list[bytes]", prints))["key"].copy()
         self._candidates.append(keys)
         places, is_there = self._state.find(keys)
         self._status[places[is_there]] = _CANDIDATE
@@ -326,10 +332,11 @@ class KnownRows(KnownByPrint):
 
     def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
         """See `KnownRecords`."""
+        are_held = self._held(staged).tolist()
         if not self.is_sifted:
             return [self._expected] * len(staged)
         updated, created = Outcome.UPDATED.value, Outcome.CREATED.value
-        return [updated if is_held else created for is_held in self._held(staged).tolist()]
+        return [updated if is_held else created for is_held in are_held]
 
     def find_missing(self) -> int | None:
         """See `KnownRecords`."""

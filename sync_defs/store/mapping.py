@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 from sqlalchemy import CHAR, BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text, types
 
-from sync_defs.engine.external_id import is_plain_id
+from sync_defs.engine.external_id import are_plain_ids
 from sync_defs.engine.ports import Shaped, Shaper
 from sync_defs.errors import ConfigurationError, RecordError
 from sync_defs.fields import Field, converted, dict_reader, read_field
@@ -38,8 +39,7 @@ def stage_table(
         Column("field", String(255)),
         Column("reason", Text),
         Column("record", Text),
-        Column("key_hash", BigInteger),
-        Column("fingerprint", LargeBinary(16)),
+        Column("fingerprint", LargeBinary(24)),
         *[Column(f"v{number}", _stage_type(column.type)) for number, column in enumerate(columns)],
         schema=None if is_temporary else SCHEMA,
         prefixes=("TEMPORARY",) if is_temporary else dialect.stage_prefixes,
@@ -110,7 +110,7 @@ class TableMapping(Shaper):
         if self.plain_key is None or self.job.skips or set(map(type, records)) != {dict}:
             return None
         ids = [record.get(self.plain_key) for record in records]
-        return ids if all(map(is_plain_id, ids)) else None
+        return ids if are_plain_ids(ids) else None
 
     def id_of(self, key: Any) -> str:
         """Return the external id that a key of the target stands for, as `id_text` does for that of a record."""
@@ -180,6 +180,14 @@ class TableMapping(Shaper):
         if values is not None:
             return values[self.version_index]
         return self._coercers[self.version_index](read_field(record, self._specs[self.version_index]))
+
+    def versions(self, shaped: Sequence[Shaped | Exception]) -> Sequence[Any] | None:
+        """See `Shaper`."""
+        if not {list, tuple}.issuperset(map(type, shaped)):
+            return None
+        if self.version_index is None:
+            return [None] * len(shaped)
+        return list(map(itemgetter(self.version_index), cast("Sequence[Sequence[Any]]", shaped)))
 
 
 class RecordShaper(Shaper):

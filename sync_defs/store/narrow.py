@@ -25,6 +25,8 @@ class Step:
     action: Action
     write: Callable[[Where], Any]
     """Builds the INSERT, UPDATE or DELETE."""
+    write_all: Callable[[Where], Any] | None = None
+    """Builds what does the same quicker where nothing is in its way; tried first, over everything, without history."""
     history: Callable[[Where], Any] | None = None
     """Builds the statement that keeps old and new values, before."""
     keep_history: Callable[[Where], None] | None = None
@@ -54,12 +56,14 @@ class Narrowing:
         """Return how many rows the step wrote in all, and the records that it had to leave out."""
         if low > high:
             return 0, []
-        statements = step.statements(in_range(self._stage))
+        where = in_range(self._stage)
+        statements = step.statements(where)
         attempt = self._attempt_of(step, statements)
-        written = attempt(low, high)
+        attempt_all = attempt if step.write_all is None else self._attempt_of(step, [step.write_all(where)])
+        written = attempt_all(low, high)
         if not isinstance(written, RecordError):
             return written, []
-        if low == high:
+        if low == high and step.write_all is None:
             return 0, [(low, written)]
         if step.keep_history is None:
             found = self._dialect.write_apart(self._connection, self._stage, statements, low, high)

@@ -7,8 +7,10 @@ own. Each kind of column has a function for one value and, where that is faster,
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -60,7 +62,8 @@ def quick_coercer(column: Column[Any], *, keeps_time_zones: bool, keeps_decimals
     if isinstance(kind, types.Enum):
         return each(_enum(general, kind))
     if isinstance(kind, types.DateTime):
-        return each(_zoned(general) if keeps_time_zones and kind.timezone else _unzoned(general))
+        is_zoned = keeps_time_zones and bool(kind.timezone)
+        return _instants(_zoned(general) if is_zoned else _unzoned(general), is_zoned=is_zoned)
     if is_decimal(kind):
         return _decimals(general, kind, keeps_decimals=keeps_decimals)
     if isinstance(kind, types.String):
@@ -183,20 +186,46 @@ def _decimal(general: Coercer, whole: int, scale: int) -> Coercer:
 
 
 def _decimal_page(one: Coercer, whole: int, scale: int) -> PageCoercer:
-    at_point = itemgetter(_point(scale))
+    step, at_point = Decimal(1).scaleb(-scale), itemgetter(_point(scale))
 
     def many(values: Sequence[Any]) -> Sequence[Any]:
-        # Texts of digits with one point, which stands where the column has it: they need no rounding.
+        # Texts of digits, with one point at the most: where it stands as the column has it, they need no rounding.
         if (
             set(map(type, values)) == {str}
             and max(map(len, values)) <= whole
-            and set(map(at_point, values)) == {"."}
-            and "".join(values).translate(_NO_DIGITS) == "." * len(values)
+            and not "".join(values).translate(_NO_DIGITS).strip(".")
+            and max(map(str.count, values, repeat("."))) <= 1
+            and "" not in values
+            and "." not in values
         ):
-            return list(map(Decimal, values))
+            placed = zip(map(Decimal, values), map(at_point, values), strict=True)
+            return [number if point == "." else number.quantize(step, ROUND_HALF_UP, EXACT) for number, point in placed]
         return list(map(one, values))
 
     return many
+
+
+def _instants(one: Coercer, *, is_zoned: bool) -> Quick:
+    """Read a page of texts that all end in the same offset, or all in Z, without a call for each."""
+    parse, taken_for = datetime.fromisoformat, "Z" if is_zoned else ""
+
+    def many(values: Sequence[Any]) -> Sequence[Any]:
+        if set(map(type, values)) == {str} and min(map(len, values)) >= _SHORTEST_ZONED:
+            with suppress(OverflowError, ValueError):
+                endings = {value[-6:] for value in values}
+                offset = _OFFSETS.get(endings.pop()) if len(endings) == 1 else None
+                if offset is not None:
+                    found = [parse(value[:-6] + taken_for) - offset for value in values]
+                elif {value[-1] for value in values} == {"Z"}:
+                    found = [parse(value[:-1] + taken_for) for value in values]
+                else:
+                    found = []
+                # What has a zone still has two of them, or an unusual one.
+                if found and (is_zoned or {instant.tzinfo for instant in found} == {None}):
+                    return found
+        return list(map(one, values))
+
+    return Quick(one, many)
 
 
 def _zoned(general: Coercer) -> Coercer:

@@ -13,13 +13,12 @@ from sync_defs.results import ItemError, Outcome
 from sync_defs.store.database import Database
 
 MAX_ERRORS = 1_000
-OWN_COLUMNS = 10
+OWN_COLUMNS = 9
 """Columns of every stage, before those of the target."""
 CHANGING = (Outcome.CREATED.value, Outcome.UPDATED.value)
 """Actions of a candidate: of no other staged record that was fetched."""
 MISSING = "missing"
 """Action of a row that the fetch lacked, until the guards have judged."""
-_SIGN = 1 << 63
 _AT_ONCE = 500
 
 
@@ -35,63 +34,69 @@ def load(
     page: Sequence[StagedRecord],
     expected: Sequence[str | None] | None = None,
 ) -> None:
-    """Append a page of records to a stage, each candidate with what it is expected to be."""
+    """Append a page of records to a stage, each candidate with what it is expected to be; nothing of an empty page."""
+    if not page:
+        return
     width = len(stage.columns) - OWN_COLUMNS
-    empty = [None] * width
-    rows = [
-        [
-            record.seq,
-            record.external_id,
-            record.outcome.value if record.outcome else guess,
-            record.is_deletion,
-            record.error.code if record.error else None,
-            record.error.field if record.error else None,
-            record.error.message if record.error else None,
-            record.record,
-            signed(record.fingerprint.key_hash) if record.fingerprint else None,
-            record.fingerprint.content if record.fingerprint else None,
-            *(record.values if width and record.values is not None else empty),
-        ]
-        for record, guess in zip(page, expected or [None] * len(page), strict=True)
+    seqs, ids, values, outcomes, errors, texts, are_deletions, _, prints = zip(*page, strict=True)
+    guesses = expected or [None] * len(page)
+    nothing = [None] * len(page)
+    columns: list[Sequence[Any]] = [
+        seqs,
+        ids,
+        [outcome.value if outcome else guess for outcome, guess in zip(outcomes, guesses, strict=True)]
+        if any(outcomes)
+        else guesses,
+        are_deletions,
+        *(
+            [[error and getattr(error, name) for error in errors] for name in ("code", "field", "message")]
+            if any(errors)
+            else [nothing] * 3
+        ),
+        texts,
+        prints,
     ]
+    if width:
+        empty = [None] * width
+        columns += zip(*[row or empty for row in values] if None in values else values, strict=True)
     try:
-        database.dialect.bulk_load(connection, stage, rows)
+        database.dialect.bulk_load(connection, stage, columns)
     except DBAPIError as error:
         if not width or database.dialect.record_error(error) is None:
             raise
-        connection.execute(delete(stage).where(stage.c.seq.between(rows[0][0], rows[-1][0])))
-        for row in rows:
+        connection.execute(delete(stage).where(stage.c.seq.between(seqs[0], seqs[-1])))
+        for row in zip(*columns, strict=True):
             _load_one(connection, database, stage, row)
 
 
-def _load_one(connection: Connection, database: Database, stage: Table, row: list[Any]) -> None:
+def _load_one(connection: Connection, database: Database, stage: Table, row: Sequence[Any]) -> None:
     """Append one record, as rejected if the stage itself cannot hold it: a number of more digits than there can be."""
     try:
         with connection.begin_nested():
-            database.dialect.bulk_load(connection, stage, [row])
+            database.dialect.bulk_load(connection, stage, _columns([row]))
     except DBAPIError as error:
         found = database.dialect.record_error(error)
         if found is None:
             raise
-        own = [row[0], row[1], Outcome.REJECTED.value, row[3], found.code, None, found.reason, row[7], None, None]
+        own = [row[0], row[1], Outcome.REJECTED.value, row[3], found.code, None, found.reason, row[7], None]
         key, *rest = row[OWN_COLUMNS:]
         values = [None if found.field == "v0" else key, *[None] * len(rest)]
-        database.dialect.bulk_load(connection, stage, [[*own, *values]])
+        database.dialect.bulk_load(connection, stage, _columns([[*own, *values]]))
 
 
 def load_missing(connection: Connection, database: Database, stage: Table, keys: Sequence[tuple[Any, str]]) -> None:
     """Append rows that a fetch lacked, given as key and external id, with negative numbers; a stage may have no key."""
     width = len(stage.columns) - OWN_COLUMNS
     rows = [
-        [-number, external_id, MISSING, True, None, None, None, None, None, None, *[key, *[None] * width][:width]]
+        [-number, external_id, MISSING, True, None, None, None, None, None, *[key, *[None] * width][:width]]
         for number, (key, external_id) in enumerate(keys, 1)
     ]
-    database.dialect.bulk_load(connection, stage, rows)
+    if rows:
+        database.dialect.bulk_load(connection, stage, _columns(rows))
 
 
-def signed(number: int) -> int:
-    """Return 64 bits as the integer that a database has room for."""
-    return (number ^ _SIGN) - _SIGN
+def _columns(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True))
 
 
 def stage_counts(connection: Connection, stage: Table) -> dict[str | None, int]:

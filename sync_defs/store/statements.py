@@ -51,8 +51,6 @@ class TableStatements:
         self._is_item = run.is_item
         self.is_sifted = False
         """The fetch left out known records, so that the missing rows are listed in the stage."""
-        self.is_first_load = False
-        """The target has no rows, so that nothing has to be looked for in it."""
         self.touched_up_to: int | None = None
         """Once no message can come in between: the last number of a change by one, 0 if there is none."""
         self.now = database.now()
@@ -187,14 +185,20 @@ class TableStatements:
     def insert(self, where: ColumnElement[bool]) -> Any:
         """Insert the rows that are not there."""
         s = self.stage
-        wanted = and_(s.c.action == Action.CREATED.value, ~self._is_outranked(s), where)
-        rows = select(*self._values).where(wanted)
-        if self.is_first_load:
-            # In random order of keys, an index of the target is read and written again and again.
-            rows = rows.order_by(s.c.v0)
-        else:
-            rows = rows.where(~exists().where(self._joins(s))).order_by(s.c.seq)
+        rows = self._new_rows(where).where(~exists().where(self._joins(s))).order_by(s.c.seq)
         return self.dialect.insert_missing(self.target, self.key.key, self.mapping.names, rows)
+
+    def fill(self, where: ColumnElement[bool]) -> Any:
+        """Insert the rows into a target that has none, and look for nothing; fails where there is one after all.
+
+        In random order of keys, an index of the target would be read and written again and again.
+        """
+        rows = self._new_rows(where).order_by(self.stage.c.v0)
+        return insert(self.target).from_select(self.mapping.names, rows)
+
+    def _new_rows(self, where: ColumnElement[bool]) -> Select[Any]:
+        s = self.stage
+        return select(*self._values).where(s.c.action == Action.CREATED.value, ~self._is_outranked(s), where)
 
     def samples(self, limit: int, actions: Sequence[Action]) -> Select[Any]:
         """Return id, action, old values, then new values of the first rows to write."""

@@ -131,9 +131,8 @@ class SqlStore(Store):
         self, job: Job, run: Run, page: Sequence[StagedRecord], expected: Sequence[str | None] | None = None
     ) -> None:
         """See `Store`."""
-        if page:
-            with self._staging(job, run) as connection:
-                load(connection, self.database, self._stage(job, run), page, expected)
+        with self._staging(job, run) as connection:
+            load(connection, self.database, self._stage(job, run), page, expected)
 
     def end_fetch(self, job: Job, run: Run, *, is_sifted: bool) -> bool:
         """See `Store`; a reject that the source no longer has is closed by what the stage lacks."""
@@ -173,7 +172,7 @@ class SqlStore(Store):
                 return diff_callbacks(connection, stage, job, self.database)
             statements = self._statements(job, stage, run)
             self.database.dialect.begin_bulk(connection)
-            counts = diff_table(connection, statements, sample_size=job.sample_size)
+            counts = diff_table(connection, statements, may_repeat=handle.may_repeat, sample_size=job.sample_size)
             statements.is_sifted = handle.is_sifted
             if handle.is_complete:
                 counts.missing = count_missing(connection, statements, handle)
@@ -229,7 +228,7 @@ class SqlStore(Store):
             self.database.dialect.create_item_stage(connection, stage, self._held(job))
             load(connection, self.database, stage, [item for number, item in enumerate(items) if number in kept])
             if isinstance(job, TableSync):
-                diff_table(connection, self._statements(job, stage, run), sample_size=0)
+                diff_table(connection, self._statements(job, stage, run), may_repeat=True, sample_size=0)
             handle = StageHandle(run_id=run.run_id, job_name=job.name)
             with self._writer(connection, stage, job, run, handle) as writer:
                 writer.judge_missing(lambda _missing, _rows: None)

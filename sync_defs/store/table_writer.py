@@ -62,7 +62,6 @@ class TableWriter(Writer):
         if not self._run.is_item:
             self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
         self._is_empty = is_empty(self._connection, self._statements)
-        self._statements.is_first_load = self._is_empty and not self._run.is_item
         self._logs_creations = not self._is_empty or self._run.is_item
         if not self._is_complete:
             return
@@ -87,7 +86,7 @@ class TableWriter(Writer):
             self._shift = Shift(self._connection, self._statements, is_empty=self._is_empty)
         low, high = self._range()
         removal = self._removal()
-        if removal is not None:
+        if removal is not None and (self._missing or self._run.is_item):
             self._written[removal.action], refused = self._narrowing.run(low, high, removal)
             self._withhold(refused)
         for _ in range(_PASSES):
@@ -99,7 +98,6 @@ class TableWriter(Writer):
                 return
             # Somebody outside wrote the same rows between the classification and now: look again.
             self._written_before += written.total()
-            self._statements.is_first_load = False
             self._shift = None  # it was begun with other rows
             self._connection.execute(self._statements.classify())
         raise OutcomeError(f"rows of {self._run.job_name!r} kept changing under {_PASSES} passes; run it again")
@@ -196,7 +194,8 @@ class TableWriter(Writer):
 
     def _change(self, high: int) -> Counter[Action]:
         """Update, then insert: what a row gives up by its update, a new one may have."""
-        steps = [self._step(Action.CREATED, self._statements.insert, is_logged=self._logs_creations)]
+        fill = None if self._logs_creations else self._statements.fill
+        steps = [self._step(Action.CREATED, self._statements.insert, fill, is_logged=self._logs_creations)]
         # A key alone never differs.
         if len(self._statements.mapping.names) > 1:
             steps.insert(0, self._step(Action.UPDATED, self._statements.update))
@@ -209,9 +208,16 @@ class TableWriter(Writer):
                 self._found[Outcome.REJECTED.value] += len(refused)
         return written
 
-    def _step(self, action: Action, write: Callable[[Any], Any], *, is_logged: bool = True) -> Step:
+    def _step(
+        self,
+        action: Action,
+        write: Callable[[Any], Any],
+        write_all: Callable[[Any], Any] | None = None,
+        *,
+        is_logged: bool = True,
+    ) -> Step:
         if not is_logged or not (self._statements.mapping.job.history or self._run.is_item):
-            return Step(action=action, write=write)
+            return Step(action=action, write=write, write_all=write_all)
         if self._database.dialect.builds_json:
             return Step(action=action, write=write, history=partial(self._statements.history, [action]))
         keep = partial(write_history, self._connection, self._statements, [action])
@@ -255,11 +261,17 @@ def is_empty(connection: Connection, statements: TableStatements) -> bool:
     return connection.execute(statements.has_rows()).first() is None
 
 
-def diff_table(connection: Connection, statements: TableStatements, *, sample_size: int) -> ChangeCounts:
-    """Classify a stage and return what an upsert would do; writes to the stage only."""
+def diff_table(
+    connection: Connection, statements: TableStatements, *, may_repeat: bool, sample_size: int
+) -> ChangeCounts:
+    """Classify a stage and return what an upsert would do; writes to the stage only.
+
+    `may_repeat` is whether an external id may be in the stage more than once.
+    """
     is_first_load = is_empty(connection, statements)
     statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"], is_first_load=is_first_load)
-    if connection.execute(statements.has_duplicates()).first() is not None:
+    may_repeat = may_repeat or not statements.dialect.tells_keys_apart(statements.key)
+    if may_repeat and connection.execute(statements.has_duplicates()).first() is not None:
         connection.execute(statements.skip_duplicates())
     connection.execute(statements.classify())
     found = stage_counts(connection, statements.stage)

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, registry
 from sync_defs import Database, Deletion, Field, SyncJob, TableSync, mark, plan_sync, run_sync
 from sync_defs.engine import RunRequest, StageHandle, diff, fetch, upsert
 from sync_defs.engine.items import sync_items
+from sync_defs.engine.records import PAGE
 from sync_defs.errors import ConfigurationError
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action
@@ -178,6 +179,26 @@ def test_only_what_is_not_known_reaches_the_stage(items, monkeypatch):
     assert counts(items.run()) == {"created": 1, "updated": 1, "unchanged": 49}
     assert seen == ["S7", "new"]
     assert items.rows()["S7"] == (999, None)
+
+
+def test_the_few_changes_of_many_pages_are_staged_together(either, monkeypatch):
+    """Of each page one record is changed; a stage that is loaded once a page takes a transaction for each."""
+    pages = 4
+    either.records = [record(f"S{number}") for number in range(pages * PAGE)]
+    either.run()
+    loads: list[int] = []
+    stage = SqlStore.stage
+
+    def counted(self: Any, job: Any, run: Any, page: Any, *rest: Any) -> None:
+        loads.append(len(page))
+        stage(self, job, run, page, *rest)
+
+    monkeypatch.setattr(SqlStore, "stage", counted)
+    for number in range(pages):
+        either.records[number * PAGE]["quantity"] = 7
+    results = either.run()
+    assert (results.updated, results.unchanged, loads) == (pages, pages * (PAGE - 1), [pages])
+    assert sum(stock == 7 for stock, _ in either.rows().values()) == pages
 
 
 def test_a_row_that_was_inserted_or_deleted_by_others_is_put_right_at_once(either):
@@ -627,7 +648,7 @@ def test_a_state_is_a_mapping_of_hashes(held, put, removed):
         return value.to_bytes(16)
 
     def packed(pairs: Any) -> Any:
-        return joined(key.to_bytes(8) + content(value) for key, value in pairs)
+        return joined(key.to_bytes(8, "little") + content(value) for key, value in pairs)
 
     state = State.empty().changed(packed(held.items()), unknown([])["key"])
     after = state.changed(packed(put), unknown(sorted(removed))["key"])

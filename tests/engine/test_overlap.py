@@ -1,4 +1,4 @@
-"""A page is staged while the next one is fetched, where one of the two waits, and never more than that."""
+"""A page is staged while the next one is fetched, where the source waits, and never more than that."""
 
 import threading
 from collections.abc import Iterator
@@ -82,8 +82,8 @@ class Clocks:
 
 @pytest.mark.parametrize(
     ("fetch_waits", "work_waits", "others"),
-    [(0, 0, 0), (0.3, 0, 0), (0.4, 0, 127), (0, 0.4, 127), (0.2, 0.2, 127)],
-    ids=["neither waits", "hardly", "the source waits", "the work waits", "both, a little"],
+    [(0, 0, 0), (0.3, 0, 0), (0.4, 0, 127), (0, 9, 0), (0.4, 0.2, 127), (0.4, 1, 0)],
+    ids=["neither waits", "hardly", "the source waits", "the work waits", "both", "the work waits longer"],
 )
 def test_only_waiting_is_overlapped(monkeypatch, fetch_waits, work_waits, others):
     """A page takes 2 s of computing. Of 130, the first and the 67th are measured: 2 to 65 and 68 to 130 overlap."""

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sync_defs.engine.ports import Fingerprint
 from sync_defs.store.state import State, fingerprints, joined, unknown
 
 
@@ -27,5 +26,5 @@ def test_nothing_is_found_in_an_empty_state():
 def test_entries_give_back_the_fingerprints_that_were_packed():
     given = [(7, bytes(range(16))), (2**64 - 1, b"\xff" * 16), (1, bytes(16))]
     packed = [key.to_bytes(8) + content for key, content in given]
-    assert fingerprints(joined(packed)) == [Fingerprint(*given[0]), Fingerprint(*given[1]), None]
+    assert fingerprints(joined(packed)) == [packed[0], packed[1], None]
     assert fingerprints(joined([])) == []

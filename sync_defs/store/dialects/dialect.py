@@ -1,7 +1,7 @@
 """What differs between databases, one method for each difference."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -94,15 +94,18 @@ class SqlDialect(ABC):
         stage.drop(connection)
 
     @abstractmethod
-    def bulk_load(self, connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
-        """Append rows, each with a value for every column of the table in order, as fast as the database takes them."""
+    def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
+        """Append rows, given as columns: a value of each row for every column of the table, in order; at least one row.
+
+        It is done as fast as the database takes them.
+        """
 
     def packed_prints(self, connection: Connection, statement: Any) -> Iterator[bytes]:
-        """Yield what a query finds, number, hash and fingerprint, in parts: 8 bytes, the highest first, and 16."""
+        """Yield what a query finds, number and fingerprint: the fingerprints, one after the other, in parts."""
         with connection.execute(statement, execution_options={"yield_per": 10_000}) as rows:
             parts: Iterator[Sequence[Any]] = rows.partitions()
             for part in parts:
-                yield b"".join([hashed.to_bytes(8, signed=True) + content for _, hashed, content in part])
+                yield b"".join([fingerprint for _, fingerprint in part])
 
     def values(self, connection: Connection, statement: Select[Any], *, at_once: int) -> Iterator[Sequence[Any]]:
         """Yield what a query of one column finds, so many values at a time."""
@@ -190,6 +193,10 @@ class SqlDialect(ABC):
     @abstractmethod
     def json_object(self, pairs: Sequence[tuple[str, ColumnElement[Any]]]) -> ColumnElement[Any]:
         """Return an expression for the text of a JSON object."""
+
+    def tells_keys_apart(self, key: Column[Any]) -> bool:
+        """Tell whether two values of a key are only equal where their external ids are; False: it may take more."""
+        return False
 
     @abstractmethod
     def comparable(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -284,14 +291,26 @@ def lock_and_update(connection: Connection, statement: Update, columns: Sequence
     return rows
 
 
-def bound_columns(table: Table, engine_dialect: Any, rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Return rows of a table's columns as columns, as the driver takes them: with what SQLAlchemy applies before it."""
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+def bound_columns(table: Table, engine_dialect: Any, columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the values of a table's columns as the driver takes them: with what SQLAlchemy applies before it."""
+    bound = list(columns)
     for place, column in enumerate(table.columns):
         process = _bind_processor(column.type, engine_dialect)
         if process is not None:
-            columns[place] = [None if value is None else process(value) for value in columns[place]]
-    return columns
+            bound[place] = [None if value is None else process(value) for value in columns[place]]
+    return bound
+
+
+def named_rows(table: Table, columns: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return columns of a table as rows, as `Connection.execute` takes them."""
+    names = [column.key for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def is_exact(kind: Any) -> bool:
+    """Tell whether a type compares texts by their characters, where no collation is set, or integers."""
+    is_plain = type(kind) in (types.String, types.Text, types.VARCHAR, types.TEXT, types.Unicode, types.UnicodeText)
+    return (is_plain and kind.collation is None) or isinstance(kind, types.Integer)
 
 
 def _bind_processor(kind: Any, engine_dialect: Any) -> Callable[[Any], Any] | None:

@@ -36,7 +36,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import ConfigurationError, RecordError
-from sync_defs.store.dialects.dialect import SQLSTATES, SqlDialect, lock_and_update
+from sync_defs.store.dialects.dialect import SQLSTATES, SqlDialect, lock_and_update, named_rows
 
 _SQLSTATE_LENGTH = 5
 
@@ -65,11 +65,9 @@ class GenericDialect(SqlDialect):
             raise ConfigurationError(f"database {self.name!r} is not supported: it cannot lock rows for an update")
         return engine.execution_options(schema_translate_map={"sync_defs": None})
 
-    def bulk_load(self, connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """Send one executemany."""
-        if rows:
-            names = [column.key for column in table.columns]
-            connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(insert(table), named_rows(table, columns))
 
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False

@@ -42,7 +42,7 @@ from sqlalchemy.sql.util import ClauseAdapter
 
 from sync_defs.errors import DatabaseNotReadyError, RecordError
 from sync_defs.store.dialects import mariadb_load, mariadb_stage
-from sync_defs.store.dialects.dialect import SqlDialect, lock_and_update
+from sync_defs.store.dialects.dialect import SqlDialect, lock_and_update, named_rows
 from sync_defs.store.dialects.mariadb_errors import record_error
 from sync_defs.store.dialects.mariadb_expressions import Exact, JsonDiffers, is_text, json_value
 from sync_defs.store.dialects.mariadb_types import MARIADB_COLLATION, MYSQL_COLLATION, ExactTypes
@@ -102,11 +102,10 @@ class MariadbDialect(SqlDialect):
         connection.exec_driver_sql(f"DROP TEMPORARY TABLE {name}")
         connection.info.pop(_ITEM_STAGE, None)
 
-    def bulk_load(self, connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """Send the rows by LOAD DATA, where driver and server can, else as INSERTs of many rows each."""
-        if rows and not mariadb_load.load(connection, table, rows):
-            names = [column.key for column in table.columns]
-            connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        if not mariadb_load.load(connection, table, columns):
+            connection.execute(insert(table), named_rows(table, columns))
 
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False

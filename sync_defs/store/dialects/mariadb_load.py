@@ -4,26 +4,18 @@ The driver's own support is left off: with it, the server may ask for any file o
 statement, and gets it. Here the server is only ever sent the rows, whatever file it asks for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, Table, delete
 
 from sync_defs.store.dialects.dialect import bound_columns
+from sync_defs.store.dialects.lines import NoTextError, joined_lines, texts_of
 
 _LOCAL_FILES = 128
 _COM_QUERY = 3
 _PIECE = 1 << 20
 _INFO = "sync_defs_load_data"
-_SPECIAL = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n"})
-_NULL = "\\N"
-
-
-class _CannotLoadError(Exception):
-    """A column holds values that have no text of their own."""
 
 
 def allow(dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
@@ -36,8 +28,8 @@ def allow(dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[st
         parameters["client_flag"] = parameters.get("client_flag", 0) | _LOCAL_FILES
 
 
-def load(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> bool:
-    """Append rows, each with a value for every column in order; return False, with nothing done, if it cannot.
+def load(connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> bool:
+    """Append rows, given as columns; return False, with nothing done, if it cannot.
 
     The server turns what would be an error into a warning and keeps a part of the value. Then the rows are taken out
     again and False is returned, so that an INSERT finds the error.
@@ -46,16 +38,15 @@ def load(connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) ->
     if not _is_able(connection, driver):
         return False
     try:
-        columns = [_texts(values) for values in bound_columns(table, connection.dialect, rows)]
-    except _CannotLoadError:
+        texts = [texts_of(values) for values in bound_columns(table, connection.dialect, columns)]
+    except NoTextError:
         return False
-    data = "".join([f"{line}\n" for line in map("\t".join, zip(*[texts for texts, _ in columns], strict=True))])
-    statement = _statement(connection, table, [is_hex for _, is_hex in columns])
-    taken, warnings = _send(driver, statement, data.encode())
-    if taken == len(rows) and not (warnings and _has_lost(connection)):
+    statement = _statement(connection, table, [is_hex for _, is_hex in texts])
+    taken, warnings = _send(driver, statement, joined_lines([column for column, _ in texts]).encode())
+    seqs = columns[0]
+    if taken == len(seqs) and not (warnings and _has_lost(connection)):
         return True
-    ends = (rows[0][0], rows[-1][0])
-    connection.execute(delete(table).where(table.c.seq.between(min(ends), max(ends))))
+    connection.execute(delete(table).where(table.c.seq.between(min(seqs), max(seqs))))
     return False
 
 
@@ -70,48 +61,6 @@ def _is_able(connection: Connection, driver: Any) -> bool:
         )
         connection.info[_INFO] = is_allowed
     return bool(connection.info[_INFO])
-
-
-def _texts(values: Sequence[Any]) -> tuple[Iterable[str], bool]:
-    """Return a column as the texts of the file, and whether these are digits to be read by UNHEX."""
-    kinds = set(map(type, values))
-    nullable = type(None) in kinds
-    kinds.discard(type(None))
-    if not kinds:
-        return [_NULL] * len(values), False
-    if all(issubclass(kind, bytes | bytearray) for kind in kinds):
-        return [_NULL if value is None else value.hex() for value in values], True
-    if all(issubclass(kind, str) for kind in kinds):
-        return _strings(values, nullable=nullable), False
-    write = _writer(kinds)
-    return [_NULL if value is None else write(value) for value in values] if nullable else map(write, values), False
-
-
-def _strings(values: Sequence[Any], *, nullable: bool) -> Iterable[str]:
-    whole = "".join(filter(None, values) if nullable else values)
-    if "\\" in whole or "\t" in whole or "\n" in whole:
-        return [_NULL if value is None else value.translate(_SPECIAL) for value in values]
-    return [_NULL if value is None else value for value in values] if nullable else values
-
-
-def _writer(kinds: set[type]) -> Callable[[Any], str]:
-    for kind, write in _WRITERS:
-        if all(issubclass(found, kind) for found in kinds):
-            return write
-    raise _CannotLoadError
-
-
-# True is an int and a datetime is a date, so they come first.
-_WRITERS: list[tuple[type, Callable[[Any], str]]] = [
-    (bool, lambda value: "1" if value else "0"),
-    (int, int.__repr__),
-    (float, float.__repr__),
-    (Decimal, lambda value: format(value, "f")),
-    (datetime, lambda value: value.isoformat(" ")),
-    (date, date.isoformat),
-    (time, time.isoformat),
-    (UUID, str),
-]
 
 
 def _statement(connection: Connection, table: Table, is_hex: Sequence[bool]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     Connection,
     Engine,
     LargeBinary,
@@ -28,11 +29,22 @@ from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
 from sync_defs.store.dialects import postgresql_apart
-from sync_defs.store.dialects.dialect import SQLSTATES, Refused, SqlDialect, TableSum, bound_columns, insert_and_return
+from sync_defs.store.dialects.dialect import (
+    SQLSTATES,
+    Refused,
+    SqlDialect,
+    TableSum,
+    bound_columns,
+    insert_and_return,
+    is_exact,
+)
+from sync_defs.store.dialects.lines import copy_lines
 from sync_defs.store.dialects.postgresql_apart import RECORD_CLASSES, counting
 
 _MIGRATION_LOCK = 0x53594E43
 _WORK_MEM = "64MB"
+_LINES = 500
+"""Rows of a COPY that are sent at once."""
 _PRINTS = 100_000
 """Entries that the server puts together at once."""
 
@@ -52,21 +64,27 @@ class PostgresqlDialect(SqlDialect):
             url = url.set(drivername="postgresql+psycopg")
         return create_engine(url, hide_parameters=True, pool_pre_ping=True)
 
-    def bulk_load(self, connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """COPY the rows, converted as SQLAlchemy would bind them; columns without a value are left out."""
-        if not rows:
-            return
-        columns = bound_columns(table, connection.dialect, rows)
-        # Of a page most columns of a stage are empty: each costs the driver some time a row, and the server none.
-        kept = [place for place, values in enumerate(columns) if values.count(None) < len(values)]
+        # Of a page most columns of a stage are empty: each costs this process some time a row, and the server none.
+        kept = [place for place, values in enumerate(columns) if any(value is not None for value in values)]
+        bound = bound_columns(table, connection.dialect, columns)
+        values = [bound[place] for place in kept]
         preparer = connection.dialect.identifier_preparer
         names = [preparer.quote(column.name) for column in table.columns]
         into = ", ".join(names[place] for place in kept)
         statement = f"COPY {preparer.format_table(table)} ({into}) FROM STDIN"
         driver: Any = connection.connection
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in zip(*[columns[place] for place in kept], strict=True):
-                copy.write_row(row)
+            # The server reads one part while the next one is written.
+            for start in range(0, len(columns[0]), _LINES):
+                part = [column[start : start + _LINES] for column in values]
+                lines = copy_lines(part)
+                if lines is not None:
+                    copy.write(lines)
+                else:
+                    for row in zip(*part, strict=True):
+                        copy.write_row(row)
 
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False
@@ -78,11 +96,10 @@ class PostgresqlDialect(SqlDialect):
 
     def packed_prints(self, connection: Connection, statement: Any) -> Iterator[bytes]:
         """Have the server put them together: a tenth of the time of rows."""
-        seq, hashed, content = statement.subquery("prints").columns
-        entry = func.int8send(hashed, type_=LargeBinary).concat(content)
+        seq, fingerprint = statement.subquery("prints").columns
         part = seq // literal_column(str(_PRINTS), BigInteger)
         nothing = literal_column("''::bytea", LargeBinary)
-        whole = func.string_agg(entry, aggregate_order_by(nothing, seq), type_=LargeBinary)
+        whole = func.string_agg(fingerprint, aggregate_order_by(nothing, seq), type_=LargeBinary)
         for number_and_whole in connection.execute(select(part, whole).group_by(part).order_by(part)):
             yield number_and_whole[1]
 
@@ -128,6 +145,10 @@ class PostgresqlDialect(SqlDialect):
         """Return the text of `json_build_object(...)`, which takes half the time of `jsonb`."""
         arguments = [part for name, value in pairs for part in (cast(literal(name), Text), value)]
         return cast(func.json_build_object(*arguments), Text)
+
+    def tells_keys_apart(self, key: Column[Any]) -> bool:
+        """Leave it to the type: a database's own collation is always deterministic, as others need not be."""
+        return is_exact(key.type)
 
     def comparable(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Compare `json` as `jsonb`, since `json` has no equality."""

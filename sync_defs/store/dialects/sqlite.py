@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Connection,
     Engine,
     Index,
@@ -28,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
-from sync_defs.store.dialects.dialect import Refused, SqlDialect, bound_columns, insert_and_return
+from sync_defs.store.dialects.dialect import Refused, SqlDialect, bound_columns, insert_and_return, is_exact
 from sync_defs.store.dialects.sqlite_apart import SqliteApart
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -63,13 +64,12 @@ class SqliteDialect(SqlDialect):
         """Take the write lock at BEGIN: a deferred one fails at once under concurrent writers, whatever the timeout."""
         return engine.connect().execution_options(sync_defs_writes=writes)
 
-    def bulk_load(self, connection: Connection, table: Table, rows: Sequence[Sequence[Any]]) -> None:
+    def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """Send one executemany, past SQLAlchemy's parameters by name: these take half of the time."""
-        if rows:
-            translated: Any = {"schema_translate_map": {"sync_defs": None}, "render_schema_translate": True}
-            statement = str(insert(table).compile(dialect=connection.dialect, **translated))
-            columns = bound_columns(table, connection.dialect, rows)
-            connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+        translated: Any = {"schema_translate_map": {"sync_defs": None}, "render_schema_translate": True}
+        statement = str(insert(table).compile(dialect=connection.dialect, **translated))
+        rows = list(zip(*bound_columns(table, connection.dialect, columns), strict=True))
+        connection.exec_driver_sql(statement, rows)
 
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False
@@ -112,6 +112,10 @@ class SqliteDialect(SqlDialect):
             return text
         parts = [func.substr(text, start, length) for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))]
         return reduce(lambda left, right: left.concat("-").concat(right), parts)
+
+    def tells_keys_apart(self, key: Column[Any]) -> bool:
+        """Leave it to the type: SQLite compares bytes."""
+        return is_exact(key.type)
 
     def comparable(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the column: every type has equality."""
