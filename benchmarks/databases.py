@@ -110,9 +110,11 @@ class SqlitePlace(Place):
         return self._keep(f"sqlite:///{self._directory / f'{_new_name()}.db'}")
 
     def clone(self, url: str) -> str:
-        """Copy the file."""
+        """Copy the file, on the disk too: the first process that has it durable would else wait for all of it."""
         copy = self.create()
         shutil.copyfile(_path(url), _path(copy))
+        with _path(copy).open("rb+") as file:
+            os.fsync(file.fileno())
         return copy
 
     def settle(self, url: str) -> None:

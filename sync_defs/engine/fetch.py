@@ -27,9 +27,9 @@ def fetch(
 ) -> StageHandle:
     """Fetch everything that the request asks for, stage what is not known already, and return the stage's handle.
 
-    Takes the job's lease. Writes the stage page by page; the target is not touched. Repeating it with the same
-    `request.run_id` starts afresh. If anything raises, the run ends as failed: the stage is dropped, the lease let go,
-    `on_complete` called, and the error raised on.
+    Takes the job's lease. Writes the stage, some 2,000 records at a time; the target is not touched. Repeating it with
+    the same `request.run_id` starts afresh. If anything raises, the run ends as failed: the stage is dropped, the lease
+    let go, `on_complete` called, and the error raised on.
 
     Raises:
         ConfigurationError: the job, its target or a resource is not as it must be.

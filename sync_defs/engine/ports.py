@@ -109,7 +109,7 @@ class StageHandle:
     has_prints: bool = False
     """Staged records carry fingerprints, for the next run."""
     may_repeat: bool = True
-    """False: no external id is staged more than once."""
+    """False: no key of the target is staged more than once."""
     row_count: int | None = None
     """Rows of the target before the fetch, where they were counted."""
     drift: int | None = None
@@ -211,7 +211,10 @@ class Shaper(ABC):
         """Return the record's version in the form in which two of them compare, or None; `values` may be unknown."""
 
     def versions(self, shaped: Sequence[Shaped | Exception]) -> Sequence[Any] | None:
-        """Return the version of each record of a page that `ids` has returned the ids of; None if a record is bad."""
+        """Return the version of each record of a page that `ids` has returned the ids of.
+
+        None, the default: a record is bad, or each is to be asked by itself.
+        """
         return None
 
 
@@ -240,7 +243,7 @@ class KnownRecords(ABC):
         return [None] * len(staged)
 
     def may_repeat(self) -> bool:
-        """After the fetch: tell whether an external id may have been staged more than once; the default cannot say."""
+        """After the fetch: tell whether a key of the target may be staged more than once; the default cannot say."""
         return True
 
     def find_missing(self) -> int | None:
@@ -370,9 +373,9 @@ class Store(ABC):
     def stage(
         self, job: Job, run: Run, page: Sequence[StagedRecord], expected: Sequence[str | None] | None = None
     ) -> None:
-        """Append a page to the run's stage, in a transaction of its own; `expected` has a guess for each candidate.
+        """Append records to the run's stage, in a transaction of its own; `expected` has a guess for each candidate.
 
-        The first page makes the stage.
+        The first ones make the stage.
         """
 
     @abstractmethod

@@ -111,6 +111,7 @@ class Stager:
         moves_cursor: bool = True,
     ) -> list[StagedRecord]:
         """Return the staged form of each record; an error of a record is in its own, never raised."""
+        records = records if isinstance(records, list) else list(records)  # a frame makes its records each time anew
         prints = [None] * len(records) if fingerprints is None else fingerprints
         ids = self._shaper.ids(records)
         if ids is not None:

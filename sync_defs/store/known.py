@@ -27,7 +27,17 @@ from sync_defs.store.fingerprint import Fingerprinter, Prints, key_digest, key_h
 from sync_defs.store.frames import FramePage
 from sync_defs.store.proof import table_sum
 from sync_defs.store.staging import is_candidate
-from sync_defs.store.state import State, entries_of, fingerprints, joined, load_state, save_parts, unknown
+from sync_defs.store.state import (
+    ENTRY,
+    State,
+    entries_of,
+    fingerprints,
+    in_order,
+    joined,
+    load_state,
+    save_parts,
+    unknown,
+)
 from sync_defs.store.state_header import StateHeader, load_header, save_header
 from sync_defs.store.statements import TableStatements
 from sync_defs.store.table_writer import expected_without_state
@@ -134,19 +144,15 @@ class JobState(ABC):
         """Return the entries of what landed, or is held in another form, and the keys of what was deleted."""
         s = self._stage
         landed = is_candidate(s) | (s.c.action == Outcome.UNCHANGED.value)
-        statement = (
-            select(s.c.seq, s.c.fingerprint)
-            .where(s.c.fingerprint.is_not(None), ~s.c.is_deletion, landed)
-            .order_by(s.c.seq)
-        )
-        put = joined(self._dialect.packed_prints(self._connection, statement))
+        statement = select(s.c.seq, s.c.entry).where(s.c.entry.is_not(None), ~s.c.is_deletion, landed).order_by(s.c.seq)
+        put = in_order(joined(self._dialect.packed_prints(self._connection, statement)))
         others = (Outcome.STALE.value, Action.MARKED.value, Action.DELETED.value)
         # What landed without a fingerprint would else be taken for what the row was before.
-        is_unprinted = s.c.fingerprint.is_(None) & ~s.c.is_deletion & landed
+        is_unprinted = s.c.entry.is_(None) & ~s.c.is_deletion & landed
         unknown_now = s.c.action.in_(others) | is_unprinted
         rows = self._connection.execute(select(s.c.external_id, s.c.action).where(unknown_now))
         there, gone = _there_and_gone([(external_id, action) for external_id, action in rows])
-        return np.concatenate([put, unknown(there)]), gone
+        return np.concatenate([put, unknown(there)]) if len(there) else put, gone
 
 
 class TableState(JobState):
@@ -272,13 +278,9 @@ class KnownByPrint(KnownRecords):
 
     def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
         """See `KnownRecords`."""
-        self._held(staged)
+        if self.is_sifted:
+            self._held(staged)
         return [None] * len(staged)
-
-    def may_repeat(self) -> bool:
-        """See `KnownRecords`; ids with unlike hashes are unlike."""
-        keys = np.sort(np.concatenate([np.empty(0, np.uint64), *self._candidates]))
-        return bool(np.any(keys[1:] == keys[:-1]))
 
     def _held(self, staged: Sequence[StagedRecord]) -> NDArray[np.bool_]:
         """Take note of records that are staged, and return which of them have an entry."""
@@ -287,7 +289,7 @@ class KnownByPrint(KnownRecords):
             # A record without an id is rejected, and no row has an empty one.
             keys = np.fromiter((key_hash(record.external_id or "") for record in staged), np.uint64, len(staged))
         else:
-            keys = joined(cast("list[bytes]", prints))["key"].copy()
+            keys = np.frombuffer(b"".join(cast("list[bytes]", prints)), ENTRY)["key"].copy()
         self._candidates.append(keys)
         places, is_there = self._state.find(keys)
         self._status[places[is_there]] = _CANDIDATE
@@ -323,6 +325,7 @@ class KnownRows(KnownByPrint):
             state = None if is_full else held.load(self.drift)
             self.row_count = held.row_count
             self._expected = expected_without_state(connection, statements)
+            self._tells_keys_apart = database.dialect.tells_keys_apart(connection, statements.key)
         self._column_prints = ColumnPrints(statements.mapping)
         mapping = statements.mapping
         super().__init__(mapping.job, state, Fingerprinter(mapping).page, mapping.revive)
@@ -332,11 +335,20 @@ class KnownRows(KnownByPrint):
 
     def note(self, staged: Sequence[StagedRecord]) -> Sequence[str | None]:
         """See `KnownRecords`."""
-        are_held = self._held(staged).tolist()
-        if not self.is_sifted:
-            return [self._expected] * len(staged)
-        updated, created = Outcome.UPDATED.value, Outcome.CREATED.value
-        return [updated if is_held else created for is_held in are_held]
+        if self.is_sifted:
+            updated, created = Outcome.UPDATED.value, Outcome.CREATED.value
+            return [updated if is_held else created for is_held in self._held(staged).tolist()]
+        if self._tells_keys_apart:
+            self._held(staged)
+        return [self._expected] * len(staged)
+
+    def may_repeat(self) -> bool:
+        """See `KnownRecords`; ids with unlike hashes are unlike."""
+        if not self._tells_keys_apart:
+            return True
+        keys = np.concatenate([np.empty(0, np.uint64), *self._candidates])
+        keys.sort()
+        return bool(np.any(keys[1:] == keys[:-1]))
 
     def find_missing(self) -> int | None:
         """See `KnownRecords`."""

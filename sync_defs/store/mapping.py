@@ -26,7 +26,8 @@ def stage_table(
 ) -> Table:
     """Return the definition of a stage: what every stage has, then one nullable column for each mapped one.
 
-    The mapped columns are called `v0`, `v1`, …, in the target's types; `action` is what diff found.
+    The mapped columns are called `v0`, `v1`, …, in the target's types; `action` is what diff found, `entry` the
+    record's fingerprint.
     """
     return Table(
         name,
@@ -39,7 +40,7 @@ def stage_table(
         Column("field", String(255)),
         Column("reason", Text),
         Column("record", Text),
-        Column("fingerprint", LargeBinary(24)),
+        Column("entry", LargeBinary(24)),
         *[Column(f"v{number}", _stage_type(column.type)) for number, column in enumerate(columns)],
         schema=None if is_temporary else SCHEMA,
         prefixes=("TEMPORARY",) if is_temporary else dialect.stage_prefixes,

@@ -26,7 +26,7 @@ class Step:
     write: Callable[[Where], Any]
     """Builds the INSERT, UPDATE or DELETE."""
     write_all: Callable[[Where], Any] | None = None
-    """Builds what does the same quicker where nothing is in its way; tried first, over everything, without history."""
+    """Builds what does the same quicker where nothing is in its way, of a step without history; tried first."""
     history: Callable[[Where], Any] | None = None
     """Builds the statement that keeps old and new values, before."""
     keep_history: Callable[[Where], None] | None = None
@@ -40,10 +40,10 @@ class Step:
 class Narrowing:
     """Runs a step over ranges of a stage's `seq`, so that a failure costs only the records that cause it.
 
-    The step runs once over everything. If a record breaks it, the dialect takes it to the records where it has a way
-    of its own; else it runs over chunks of 1,000, in those that fail over 50 records at a time, and of these halves
-    until single records are left. Errors that no record can cause (a lost connection, a deadlock, a full disk) pass
-    through.
+    The step runs once over everything, by `write_all` where it has that. If a record breaks it, the dialect takes it to
+    the records where it has a way of its own; else it runs over chunks of 1,000, in those that fail over 50 records at
+    a time, and of these halves until single records are left. Errors that no record can cause (a lost connection, a
+    deadlock, a full disk) pass through.
     """
 
     def __init__(self, connection: Connection, dialect: SqlDialect, stage: Table) -> None:

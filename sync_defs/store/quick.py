@@ -210,11 +210,11 @@ def _instants(one: Coercer, *, is_zoned: bool) -> Quick:
     parse, taken_for = datetime.fromisoformat, "Z" if is_zoned else ""
 
     def many(values: Sequence[Any]) -> Sequence[Any]:
-        if set(map(type, values)) == {str} and min(map(len, values)) >= _SHORTEST_ZONED:
+        if set(map(type, values)) == {str} and (shortest := min(map(len, values))) >= _SHORTEST_UTC:
             with suppress(OverflowError, ValueError):
                 endings = {value[-6:] for value in values}
                 offset = _OFFSETS.get(endings.pop()) if len(endings) == 1 else None
-                if offset is not None:
+                if offset is not None and shortest >= _SHORTEST_ZONED:
                     found = [parse(value[:-6] + taken_for) - offset for value in values]
                 elif {value[-1] for value in values} == {"Z"}:
                     found = [parse(value[:-1] + taken_for) for value in values]

@@ -27,6 +27,8 @@ _MOST_STEPS = 32
 _PER_PART = 1_000
 """Entries of one blob on average, at most some 1,300: small enough to be rewritten for a single change."""
 _MAX_PARTS = 4_096
+_AT_ONCE = 64
+"""Parts that are read, or written, at once."""
 
 
 class State:
@@ -79,16 +81,25 @@ class State:
         """Return the state with entries put in or in place of others, and others removed; the last one put wins."""
         if not len(put) and not len(removed):
             return self
-        put = put[np.argsort(put["key"], kind="stable")]
-        is_last = np.ones(len(put), np.bool_)
-        is_last[:-1] = put["key"][:-1] != put["key"][1:]
-        put = put[is_last]
+        put = in_order(put)
         is_gone = np.zeros(len(self), np.bool_)
         for keys in (put["key"], removed):
             places, is_there = self.find(keys)
             is_gone[places[is_there]] = True
+        if is_gone.all():
+            return State(put)
         kept = self.entries[~is_gone]
         return State(np.insert(kept, np.searchsorted(kept["key"], put["key"]), put))
+
+
+def in_order(entries: NDArray[Any]) -> NDArray[Any]:
+    """Return entries by their keys; of those with the same key the last one."""
+    keys = entries["key"]
+    if np.all(keys[:-1] < keys[1:]):
+        return entries
+    entries = entries[np.argsort(keys, kind="stable")]
+    is_last = np.append(entries["key"][:-1] != entries["key"][1:], True)
+    return entries if is_last.all() else entries[is_last]
 
 
 def fingerprints(entries: NDArray[Any]) -> list[Fingerprint | None]:
@@ -101,8 +112,11 @@ def fingerprints(entries: NDArray[Any]) -> list[Fingerprint | None]:
 
 
 def joined(parts: Iterable[bytes]) -> NDArray[Any]:
-    """Return the entries of fingerprints, one after the other, in parts."""
-    return np.frombuffer(b"".join(parts), ENTRY)
+    """Return the entries of fingerprints, one after the other, in parts; these are not all held at once."""
+    packed = bytearray()
+    for part in parts:
+        packed += part
+    return np.frombuffer(packed, ENTRY)
 
 
 def entries_of(prints: Prints) -> NDArray[Any]:
@@ -125,7 +139,7 @@ def load_state(connection: Connection, dialect: SqlDialect, job_name: str, heade
     statement = select(state_parts.c.entries).where(state_parts.c.job == job_name).order_by(state_parts.c.part)
     entries = np.empty(header.entries, ENTRY)
     whole, size, parts = entries.view(np.uint8), 0, 0
-    for blob in chain.from_iterable(dialect.values(connection, statement, at_once=64)):
+    for blob in chain.from_iterable(dialect.values(connection, statement, at_once=_AT_ONCE)):
         if size + len(blob) > len(whole):
             return None
         whole[size : size + len(blob)] = np.frombuffer(blob, np.uint8)
@@ -139,17 +153,19 @@ def load_state(connection: Connection, dialect: SqlDialect, job_name: str, heade
 def save_parts(connection: Connection, job_name: str, state: State, before: State | None) -> int:
     """Write the blobs that differ from those of the state before; return how many parts there are."""
     parts = _parts(len(state))
-    is_same_layout = before is not None and _parts(len(before)) == parts
-    old = _blobs(before, parts) if before is not None and is_same_layout else {}
-    new = _blobs(state, parts)
-    dirty = {part: blob for part, blob in new.items() if old.get(part) != blob}
+    new = _slices(state, parts)
     where = state_parts.c.job == job_name
-    if not is_same_layout:
+    if before is None or _parts(len(before)) != parts:
+        dirty = list(range(parts))
         connection.execute(delete(state_parts).where(where))
-    elif dirty:
-        connection.execute(delete(state_parts).where(where, state_parts.c.part.in_(list(dirty))))
-    if dirty:
-        rows = [{"job": job_name, "part": part, "entries": blob} for part, blob in dirty.items()]
+    else:
+        pairs = zip(new, _slices(before, parts), strict=True)
+        dirty = [part for part, (now, then) in enumerate(pairs) if now.tobytes() != then.tobytes()]
+        if dirty:
+            connection.execute(delete(state_parts).where(where, state_parts.c.part.in_(dirty)))
+    for start in range(0, len(dirty), _AT_ONCE):
+        some = dirty[start : start + _AT_ONCE]
+        rows = [{"job": job_name, "part": part, "entries": new[part].tobytes()} for part in some]
         connection.execute(insert(state_parts), rows)
     return parts
 
@@ -159,8 +175,9 @@ def _parts(entries: int) -> int:
     return min(1 << max(0, (max(entries, 1) - 1) // _PER_PART).bit_length(), _MAX_PARTS)
 
 
-def _blobs(state: State, parts: int) -> dict[int, bytes]:
+def _slices(state: State, parts: int) -> list[NDArray[Any]]:
+    """Return the entries of each part, as views."""
     shift = 64 - (parts.bit_length() - 1)
     starts = [0] if parts == 1 else np.searchsorted(state.keys, np.arange(parts, dtype=np.uint64) << np.uint64(shift))
     edges = [*map(int, starts), len(state)]
-    return {part: state.entries[edges[part] : edges[part + 1]].tobytes() for part in range(parts)}
+    return [state.entries[edges[part] : edges[part + 1]] for part in range(parts)]

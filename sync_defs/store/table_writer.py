@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, false, func, select
 
 from sync_defs.engine.ports import ChangeCounts, Run, StageHandle, Writer
 from sync_defs.errors import OutcomeError
@@ -16,7 +17,7 @@ from sync_defs.store.dialects import Refused
 from sync_defs.store.narrow import Narrowing, Step
 from sync_defs.store.plain_history import write_history
 from sync_defs.store.proof import Shift
-from sync_defs.store.rejects import Versions, has_open_rejects, settle_rejects, version_of_text
+from sync_defs.store.rejects import Versions, settle_rejects, version_of_text
 from sync_defs.store.runs import finish_run
 from sync_defs.store.staging import CHANGING, item_error, reject_all, shown, stage_counts, staged_errors
 from sync_defs.store.state_header import forget, load_header, move_checksum
@@ -52,7 +53,7 @@ class TableWriter(Writer):
         self._delete_errors: list[ItemError] = []
         self._logs_creations = True
         self._samples: list[SampledChange] = []
-        self._is_empty = False
+        self._is_empty = self._fills = False
         self._found = Counter[str | None]()
         self._shift: Shift | None = None
 
@@ -62,6 +63,7 @@ class TableWriter(Writer):
         if not self._run.is_item:
             self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
         self._is_empty = is_empty(self._connection, self._statements)
+        self._fills = self._is_empty and not self._run.is_item
         self._logs_creations = not self._is_empty or self._run.is_item
         if not self._is_complete:
             return
@@ -98,6 +100,7 @@ class TableWriter(Writer):
                 return
             # Somebody outside wrote the same rows between the classification and now: look again.
             self._written_before += written.total()
+            self._fills = False
             self._shift = None  # it was begun with other rows
             self._connection.execute(self._statements.classify())
         raise OutcomeError(f"rows of {self._run.job_name!r} kept changing under {_PASSES} passes; run it again")
@@ -127,9 +130,7 @@ class TableWriter(Writer):
 
     def finish(self, results: SyncResults, cursor_after: str | None) -> None:
         """See `Writer`."""
-        is_clean = not (self._run.is_item or self._found[Outcome.REJECTED.value])
-        if not is_clean or has_open_rejects(self._connection, self._run.job_name):
-            self._settle_rejects()
+        self._settle_rejects()
         if not self._run.dry_run:
             self._remember(self._shift.measure() if self._shift is not None else None)
         finish_run(self._connection, results, cursor_after)
@@ -194,8 +195,11 @@ class TableWriter(Writer):
 
     def _change(self, high: int) -> Counter[Action]:
         """Update, then insert: what a row gives up by its update, a new one may have."""
-        fill = None if self._logs_creations else self._statements.fill
-        steps = [self._step(Action.CREATED, self._statements.insert, fill, is_logged=self._logs_creations)]
+        created = self._step(Action.CREATED, self._statements.insert, is_logged=self._logs_creations)
+        steps = [replace(created, write_all=self._statements.fill) if self._fills else created]
+        if self._fills:
+            # No row is in the way, but of a key without a unique index the next run could not say so.
+            self._connection.execute(self._statements.insert(false()))
         # A key alone never differs.
         if len(self._statements.mapping.names) > 1:
             steps.insert(0, self._step(Action.UPDATED, self._statements.update))
@@ -208,16 +212,9 @@ class TableWriter(Writer):
                 self._found[Outcome.REJECTED.value] += len(refused)
         return written
 
-    def _step(
-        self,
-        action: Action,
-        write: Callable[[Any], Any],
-        write_all: Callable[[Any], Any] | None = None,
-        *,
-        is_logged: bool = True,
-    ) -> Step:
+    def _step(self, action: Action, write: Callable[[Any], Any], *, is_logged: bool = True) -> Step:
         if not is_logged or not (self._statements.mapping.job.history or self._run.is_item):
-            return Step(action=action, write=write, write_all=write_all)
+            return Step(action=action, write=write)
         if self._database.dialect.builds_json:
             return Step(action=action, write=write, history=partial(self._statements.history, [action]))
         keep = partial(write_history, self._connection, self._statements, [action])
@@ -266,11 +263,10 @@ def diff_table(
 ) -> ChangeCounts:
     """Classify a stage and return what an upsert would do; writes to the stage only.
 
-    `may_repeat` is whether an external id may be in the stage more than once.
+    `may_repeat` is whether a key may be in the stage more than once.
     """
     is_first_load = is_empty(connection, statements)
     statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"], is_first_load=is_first_load)
-    may_repeat = may_repeat or not statements.dialect.tells_keys_apart(statements.key)
     if may_repeat and connection.execute(statements.has_duplicates()).first() is not None:
         connection.execute(statements.skip_duplicates())
     connection.execute(statements.classify())

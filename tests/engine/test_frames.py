@@ -163,6 +163,7 @@ def test_frames_end_in_the_same_rows_and_counts_as_records(database, frame_of, f
 @pytest.mark.parametrize("frame_of", FRAMES.values(), ids=FRAMES.keys())
 def test_only_rows_that_are_not_known_are_made_into_records(items, made, frame_of):
     assert items.sync(frame_of(rows(50))) == {"created": 50}
+    assert len(made) == 50
     made.clear()
     assert items.sync(frame_of(rows(50))) == {"unchanged": 50}
     assert made == []

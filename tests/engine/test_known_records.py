@@ -381,6 +381,23 @@ def test_an_id_in_another_case_is_another_row_also_where_the_column_disagrees(sq
 
 
 @pytest.mark.each_database
+@pytest.mark.parametrize(
+    "kind",
+    [sa.String(20, collation="NOCASE"), sa.String(20).with_variant(sa.String(20, collation="NOCASE"), "sqlite")],
+    ids=["collation", "variant"],
+)
+def test_of_ids_that_the_column_takes_for_one_the_last_counts(sqlite_url, kind):
+    """Their hashes differ, but not their keys."""
+    table = sa.Table("keyed", sa.MetaData(), sa.Column("id", kind, primary_key=True), sa.Column("v", sa.Integer))
+    records = [{"id": "a", "v": 1}, {"id": "A", "v": 2}]
+    job = TableSync(lambda: records, name="keyed", target=table, key="id", fields={"v": "v"}, create_table=True)
+    with Database(sqlite_url) as database:
+        database.upgrade()
+        assert counts(run_sync(job, database=database)) == {"created": 1, "skipped": 1}
+        with database.read() as connection:
+            assert connection.execute(sa.select(table)).all() == [("A", 2)]
+
+
 def test_a_row_changed_by_others_while_a_run_goes_on_is_put_right_by_the_next(items):
     """Where there is a checksum, it moves by what the run wrote, and by nothing else."""
     items.records = [record("A"), record("B"), record("C")]

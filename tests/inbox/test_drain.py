@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from sync_defs.errors import ConfigurationError
+from sync_defs.errors import ConfigurationError, LeaseLostError
 from sync_defs.inbox import DrainOptions, MessageState, drain
 from sync_defs.results import Action
 from sync_defs.store.store import SqlStore
@@ -195,6 +195,37 @@ def test_a_deadlock_over_a_batch_is_answered_by_trying_the_batch_again(inbox, me
     results = run()
     assert (sorted(rows()), results.transactions, results.retried) == (["A", "B", "C"], 1, 0)
     assert caplog.messages == ["job 'erp': applying 3 items failed with Exception; all of them are tried again"]
+
+
+def test_a_batch_that_deadlocks_twice_is_applied_item_by_item(inbox, message, run, rows, monkeypatch, caplog):
+    inbox.enqueue(message("m1", [item("A"), item("B"), item("C")]))
+    acknowledge = inbox.acknowledge
+
+    def always_lose(connection, claimed):
+        if claimed.external_id == "B":
+            raise OperationalError("DELETE", {}, Exception(1213, "secret"))
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", always_lose)
+    results = run()
+    assert (sorted(rows()), results.retried) == (["A", "C"], 1)
+    told = [text.partition("; ")[2] for text in caplog.messages]
+    assert told == ["all of them are tried again", "each is tried by itself"]
+
+
+def test_a_lease_lost_between_two_tries_gives_the_messages_back(inbox, message, run, rows, monkeypatch):
+    inbox.enqueue(message("m1", [item("A"), item("B")]))
+    acknowledge = inbox.acknowledge
+    troubles = [LeaseLostError("gone"), OperationalError("DELETE", {}, Exception(1213, "secret"))]
+
+    def lose_twice(connection, claimed):
+        if troubles:
+            raise troubles.pop()
+        return acknowledge(connection, claimed)
+
+    monkeypatch.setattr(inbox, "acknowledge", lose_twice)
+    results = run()
+    assert (sorted(rows()), results.transactions, results.retried, troubles) == (["A", "B"], 1, 0, [])
 
 
 def test_a_lost_connection_gives_the_messages_back(inbox, message, run, rows, monkeypatch):

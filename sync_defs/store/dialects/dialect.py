@@ -1,5 +1,6 @@
 """What differs between databases, one method for each difference."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,14 @@ SQLSTATES: Mapping[str, tuple[str, str]] = {
 
 Refused = list[tuple[int, RecordError]]
 """Records by their `seq` in a stage, each with what is wrong with it."""
+
+
+ENGINE_OPTIONS: Mapping[str, Any] = {"hide_parameters": True, "query_cache_size": 5_000}
+"""What every engine is made with: single items take 20 statements of each job, and 200 jobs may share a process."""
+
+
+_INTEGERS = (types.Integer, types.BigInteger, types.SmallInteger)
+_EXACT_TYPE = re.compile(r"(VARCHAR(\(\d+\))?|TEXT|INTEGER|BIGINT|SMALLINT)")
 
 
 class TableSum(NamedTuple):
@@ -194,7 +203,7 @@ class SqlDialect(ABC):
     def json_object(self, pairs: Sequence[tuple[str, ColumnElement[Any]]]) -> ColumnElement[Any]:
         """Return an expression for the text of a JSON object."""
 
-    def tells_keys_apart(self, key: Column[Any]) -> bool:
+    def tells_keys_apart(self, connection: Connection, key: Column[Any]) -> bool:
         """Tell whether two values of a key are only equal where their external ids are; False: it may take more."""
         return False
 
@@ -307,10 +316,13 @@ def named_rows(table: Table, columns: Sequence[Sequence[Any]]) -> list[dict[str,
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def is_exact(kind: Any) -> bool:
-    """Tell whether a type compares texts by their characters, where no collation is set, or integers."""
-    is_plain = type(kind) in (types.String, types.Text, types.VARCHAR, types.TEXT, types.Unicode, types.UnicodeText)
-    return (is_plain and kind.collation is None) or isinstance(kind, types.Integer)
+def is_exact(kind: Any, engine_dialect: Any) -> bool:
+    """Tell whether a type leaves values as they are, and the database compares all of what they are made of.
+
+    What is written behind the type's name is a collation; a variant has another name.
+    """
+    is_plain = type(kind) in (types.String, types.Text, types.Unicode, types.UnicodeText) or type(kind) in _INTEGERS
+    return is_plain and _EXACT_TYPE.fullmatch(kind.compile(dialect=engine_dialect)) is not None
 
 
 def _bind_processor(kind: Any, engine_dialect: Any) -> Callable[[Any], Any] | None:

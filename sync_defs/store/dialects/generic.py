@@ -36,7 +36,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import ConfigurationError, RecordError
-from sync_defs.store.dialects.dialect import SQLSTATES, SqlDialect, lock_and_update, named_rows
+from sync_defs.store.dialects.dialect import ENGINE_OPTIONS, SQLSTATES, SqlDialect, lock_and_update, named_rows
 
 _SQLSTATE_LENGTH = 5
 
@@ -60,7 +60,7 @@ class GenericDialect(SqlDialect):
         Raises:
             ConfigurationError: the database has no SELECT … FOR UPDATE, on which runs and messages rest.
         """
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        engine = create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True)
         if "FOR UPDATE" not in str(select(literal(1)).with_for_update().compile(dialect=engine.dialect)):
             raise ConfigurationError(f"database {self.name!r} is not supported: it cannot lock rows for an update")
         return engine.execution_options(schema_translate_map={"sync_defs": None})

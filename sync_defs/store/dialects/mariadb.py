@@ -42,7 +42,7 @@ from sqlalchemy.sql.util import ClauseAdapter
 
 from sync_defs.errors import DatabaseNotReadyError, RecordError
 from sync_defs.store.dialects import mariadb_load, mariadb_stage
-from sync_defs.store.dialects.dialect import SqlDialect, lock_and_update, named_rows
+from sync_defs.store.dialects.dialect import ENGINE_OPTIONS, SqlDialect, lock_and_update, named_rows
 from sync_defs.store.dialects.mariadb_errors import record_error
 from sync_defs.store.dialects.mariadb_expressions import Exact, JsonDiffers, is_text, json_value
 from sync_defs.store.dialects.mariadb_types import MARIADB_COLLATION, MYSQL_COLLATION, ExactTypes
@@ -74,7 +74,7 @@ class MariadbDialect(SqlDialect):
         """Return an engine with strict and exact sessions in UTC that checks a pooled connection before use."""
         if url.drivername in ("mysql", "mariadb"):
             url = url.set(drivername=f"{url.drivername}+pymysql")
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        engine = create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True, isolation_level="READ COMMITTED")
         # Alembic reads the older of the two names.
         engine.dialect.type_compiler_instance = engine.dialect.type_compiler = ExactTypes(engine.dialect)
         event.listen(engine, "do_connect", mariadb_load.allow)

@@ -4,18 +4,19 @@ The driver's own support is left off: with it, the server may ask for any file o
 statement, and gets it. Here the server is only ever sent the rows, whatever file it asks for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete
 
 from sync_defs.store.dialects.dialect import bound_columns
-from sync_defs.store.dialects.lines import NoTextError, joined_lines, texts_of
+from sync_defs.store.dialects.lines import WRITERS, joined_lines, texts_of
 
 _LOCAL_FILES = 128
 _COM_QUERY = 3
 _PIECE = 1 << 20
 _INFO = "sync_defs_load_data"
+_WRITERS: Mapping[type, Callable[[Any], str]] = {**WRITERS, bool: {True: "1", False: "0"}.__getitem__, bytes: bytes.hex}
 
 
 def allow(dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
@@ -37,12 +38,12 @@ def load(connection: Connection, table: Table, columns: Sequence[Sequence[Any]])
     driver: Any = connection.connection.driver_connection
     if not _is_able(connection, driver):
         return False
-    try:
-        texts = [texts_of(values) for values in bound_columns(table, connection.dialect, columns)]
-    except NoTextError:
+    bound = bound_columns(table, connection.dialect, columns)
+    texts = [texts for values in bound if (texts := texts_of(values, _WRITERS)) is not None]
+    if len(texts) < len(bound):
         return False
-    statement = _statement(connection, table, [is_hex for _, is_hex in texts])
-    taken, warnings = _send(driver, statement, joined_lines([column for column, _ in texts]).encode())
+    statement = _statement(connection, table, list(map(_are_bytes, bound)))
+    taken, warnings = _send(driver, statement, joined_lines(texts).encode())
     seqs = columns[0]
     if taken == len(seqs) and not (warnings and _has_lost(connection)):
         return True
@@ -61,6 +62,11 @@ def _is_able(connection: Connection, driver: Any) -> bool:
         )
         connection.info[_INFO] = is_allowed
     return bool(connection.info[_INFO])
+
+
+def _are_bytes(values: Sequence[Any]) -> bool:
+    """Tell whether the texts of a column are digits, to be read by UNHEX."""
+    return isinstance(next((value for value in values if value is not None), None), bytes)
 
 
 def _statement(connection: Connection, table: Table, is_hex: Sequence[bool]) -> str:

@@ -1,6 +1,6 @@
 """PostgreSQL, through psycopg 3. Facts measured on 15."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +30,7 @@ from sqlalchemy.sql import ColumnElement
 from sync_defs.errors import RecordError
 from sync_defs.store.dialects import postgresql_apart
 from sync_defs.store.dialects.dialect import (
+    ENGINE_OPTIONS,
     SQLSTATES,
     Refused,
     SqlDialect,
@@ -38,13 +39,18 @@ from sync_defs.store.dialects.dialect import (
     insert_and_return,
     is_exact,
 )
-from sync_defs.store.dialects.lines import copy_lines
+from sync_defs.store.dialects.lines import WRITERS, escaped, joined_lines, texts_of
 from sync_defs.store.dialects.postgresql_apart import RECORD_CLASSES, counting
 
 _MIGRATION_LOCK = 0x53594E43
 _WORK_MEM = "64MB"
 _LINES = 500
 """Rows of a COPY that are sent at once."""
+_WRITERS: Mapping[type, Callable[[Any], str]] = {
+    **WRITERS,
+    bool: {True: "t", False: "f"}.__getitem__,
+    bytes: lambda value: rf"\\x{value.hex()}",
+}
 _PRINTS = 100_000
 """Entries that the server puts together at once."""
 
@@ -62,7 +68,7 @@ class PostgresqlDialect(SqlDialect):
         """Return an engine on psycopg 3 that checks a pooled connection before use."""
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        return create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True)
 
     def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """COPY the rows, converted as SQLAlchemy would bind them; columns without a value are left out."""
@@ -74,17 +80,20 @@ class PostgresqlDialect(SqlDialect):
         names = [preparer.quote(column.name) for column in table.columns]
         into = ", ".join(names[place] for place in kept)
         statement = f"COPY {preparer.format_table(table)} ({into}) FROM STDIN"
-        driver: Any = connection.connection
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            # The server reads one part while the next one is written.
-            for start in range(0, len(columns[0]), _LINES):
-                part = [column[start : start + _LINES] for column in values]
-                lines = copy_lines(part)
-                if lines is not None:
-                    copy.write(lines)
-                else:
-                    for row in zip(*part, strict=True):
-                        copy.write_row(row)
+        driver: Any = connection.connection.driver_connection
+        dialect: Any = connection.dialect
+        # With a savepoint, since the caller looks for the record that a failed COPY is to blame for.
+        with connection.begin_nested():
+            try:
+                with driver.cursor() as cursor, cursor.copy(statement) as copy:
+                    # The server reads one part while the next one is written.
+                    for start in range(0, len(columns[0]), _LINES):
+                        part = [column[start : start + _LINES] for column in values]
+                        copy.write(joined_lines([_texts(column, driver) for column in part]))
+            except dialect.dbapi.Error as error:
+                is_lost = dialect.is_disconnect(error, driver, None)
+                options: Any = {"hide_parameters": True, "connection_invalidated": is_lost, "dialect": dialect}
+                raise DBAPIError.instance(statement, None, error, dialect.dbapi.Error, **options) from error
 
     def prepare_stage(
         self, connection: Connection, stage: Table, keys: Sequence[str], *, is_first_load: bool = False
@@ -146,9 +155,9 @@ class PostgresqlDialect(SqlDialect):
         arguments = [part for name, value in pairs for part in (cast(literal(name), Text), value)]
         return cast(func.json_build_object(*arguments), Text)
 
-    def tells_keys_apart(self, key: Column[Any]) -> bool:
+    def tells_keys_apart(self, connection: Connection, key: Column[Any]) -> bool:
         """Leave it to the type: a database's own collation is always deterministic, as others need not be."""
-        return is_exact(key.type)
+        return is_exact(key.type, connection.dialect)
 
     def comparable(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Compare `json` as `jsonb`, since `json` has no equality."""
@@ -203,6 +212,22 @@ class PostgresqlDialect(SqlDialect):
         """Send the same for many rows at once."""
         statement = postgresql_insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
         return insert_and_return(connection, statement, rows)
+
+
+def _texts(values: Sequence[Any], driver: Any) -> Iterable[str]:
+    """Return a column as texts for COPY; those of types that only the driver knows are its own."""
+    texts = texts_of(values, _WRITERS)
+    if texts is not None:
+        return texts
+    from psycopg.adapt import PyFormat, Transformer  # not for what never gets here
+
+    transformer = Transformer(driver)
+
+    def written(value: Any) -> str | None:
+        text = None if value is None else transformer.get_dumper(value, PyFormat.TEXT).dump(value)
+        return None if text is None else bytes(text).decode(driver.info.encoding)
+
+    return escaped(list(map(written, values)))
 
 
 def _refusal(state: str, column: str | None, constraint: str | None) -> RecordError:

@@ -29,7 +29,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
-from sync_defs.store.dialects.dialect import Refused, SqlDialect, bound_columns, insert_and_return, is_exact
+from sync_defs.store.dialects.dialect import (
+    ENGINE_OPTIONS,
+    Refused,
+    SqlDialect,
+    bound_columns,
+    insert_and_return,
+    is_exact,
+)
 from sync_defs.store.dialects.sqlite_apart import SqliteApart
 
 _BUSY_TIMEOUT_MS = 30_000
@@ -55,7 +62,7 @@ class SqliteDialect(SqlDialect):
         """Return an engine with WAL, durable commits, foreign keys and explicit BEGIN."""
         if url.database and url.database != ":memory:":
             Path(url.database).expanduser().resolve().parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+        engine = create_engine(url, **ENGINE_OPTIONS, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         return engine.execution_options(schema_translate_map={"sync_defs": None})
@@ -113,9 +120,9 @@ class SqliteDialect(SqlDialect):
         parts = [func.substr(text, start, length) for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))]
         return reduce(lambda left, right: left.concat("-").concat(right), parts)
 
-    def tells_keys_apart(self, key: Column[Any]) -> bool:
+    def tells_keys_apart(self, connection: Connection, key: Column[Any]) -> bool:
         """Leave it to the type: SQLite compares bytes."""
-        return is_exact(key.type)
+        return is_exact(key.type, connection.dialect)
 
     def comparable(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the column: every type has equality."""
