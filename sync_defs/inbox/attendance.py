@@ -4,14 +4,14 @@ Who drains holds `drain:<job>` in `sync_leases` and renews it. A killed drain's 
 one may start. Two drains at once do no harm; the second works without the lease.
 """
 
-from contextlib import AbstractContextManager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Self
 
 from sqlalchemy import select
 
 from sync_defs.inbox.due import ATTENDED
 from sync_defs.store.database import Database
-from sync_defs.store.presence import PRESENCE_S, present
+from sync_defs.store.presence import PRESENCE_S, Presences
 from sync_defs.store.schema import leases
 
 ATTENDANCE_S: Final = PRESENCE_S
@@ -24,12 +24,33 @@ def is_attended(database: Database, job: str) -> bool:
         return connection.execute(statement).first() is not None
 
 
-def attending(database: Database, job: str, *, token: str) -> AbstractContextManager[None]:
-    """Say that a drain is at work during the block, unless another one does already.
+class Attendance(Presences):
+    """Says that a drain is at work during the block, of each job that no other one attends to."""
 
-    Args:
-        database: where the inbox is.
-        job: whose messages are drained.
-        token: who drains, at most 64 characters.
-    """
-    return present(database, ATTENDED + job, token=token)
+    def __init__(
+        self, database: Database, job: str, *, token: str, is_stuck: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Attend to a job.
+
+        Args:
+            database: where the inbox is.
+            job: whose messages are drained.
+            token: who drains, at most 64 characters.
+            is_stuck: asked from another thread; while it is true, the attendance is not renewed.
+        """
+        super().__init__(database, token=token, is_stuck=is_stuck)
+        self._job = job
+
+    def __enter__(self) -> Self:
+        """Begin with the job."""
+        super().__enter__()
+        self.attend(self._job)
+        return self
+
+    def attend(self, job: str) -> None:
+        """Attend to one more job."""
+        self.take(ATTENDED + job)
+
+    def quit(self, job: str) -> None:
+        """Attend no longer to a job."""
+        self.leave(ATTENDED + job)

@@ -39,8 +39,22 @@ LEAVE_S: Final = 10.0
 class Worker:
     """Applies what is due for the jobs that it is told to work on, in turn."""
 
-    def __init__(self, jobs: Mapping[str, Job], database: Database, *, apply_s: float = APPLY_S) -> None:
-        """Work on a database whose tables are ready."""
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        database: Database,
+        *,
+        run_id: str | None = None,
+        apply_s: float | None = APPLY_S,
+    ) -> None:
+        """Work on a database whose tables are ready.
+
+        Args:
+            jobs: by name.
+            database: of the inbox and the targets.
+            run_id: what the ids of its transactions in `sync_runs` begin with; default: a new id.
+            apply_s: how long a batch may take before the process ends; None: as long as it takes.
+        """
         self._jobs = jobs
         self._store = SqlStore(database)
         self._inbox = Inbox(database)
@@ -49,7 +63,7 @@ class Worker:
         self._pause_until: dict[str, float] = {}
         self._changed = threading.Event()
         self._is_over = False
-        self._run_id = f"inline-{uuid.uuid4().hex}"
+        self._run_id = run_id or f"inline-{uuid.uuid4().hex}"
         self._drains = 0
 
     def order(self, names: list[str], seconds: float) -> None:
@@ -76,9 +90,9 @@ class Worker:
     def work(self, names: list[str]) -> bool:
         """Apply one batch of each of the jobs that have due messages; return False if none has."""
         try:
-            due = [name for name in self._inbox.due_jobs() if name in names]
+            due = [name for name in self._inbox.due_jobs() if name in names and not self.is_paused(name)]
         except Exception as error:  # noqa: BLE001 - the database is away; an order later it may be there
-            logger.warning("inline: cannot look for messages: %s", type(error).__name__)
+            logger.warning("%s: cannot look for messages: %s", self._run_id, type(error).__name__)
             time.sleep(1.0)
             return False
         for name in due:
@@ -87,14 +101,17 @@ class Worker:
             try:
                 drain(self._jobs[name], self._store, self._inbox, run_id=run_id, options=self._options)
             except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
-                logger.warning("inline: job %s: %s; a run will take over", name, type(error).__name__)
+                logger.warning("%s: job %s: %s; a run will take over", self._run_id, name, type(error).__name__)
                 self._pause_until[name] = time.monotonic() + PAUSE_S
         return bool(due)
 
+    def is_paused(self, name: str) -> bool:
+        """Tell whether a job is left alone for a while, since there was trouble that is not one item's."""
+        return self._pause_until.get(name, 0.0) > time.monotonic()
+
     def _ordered(self) -> list[str]:
         now = time.monotonic()
-        ordered = [name for name, until in list(self._work_until.items()) if until > now]
-        return [name for name in ordered if self._pause_until.get(name, 0.0) <= now]
+        return [name for name, until in list(self._work_until.items()) if until > now and not self.is_paused(name)]
 
     @property
     def _options(self) -> DrainOptions:
@@ -102,6 +119,8 @@ class Worker:
         return DrainOptions(batch=BATCH, linger_s=0.0, max_s=0.001, watch=self._watch)
 
     def _watch(self, is_at_risk: bool) -> None:
+        if self._apply_s is None:
+            return
         if is_at_risk:
             faulthandler.dump_traceback_later(self._apply_s, exit=True)
         else:

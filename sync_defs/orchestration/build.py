@@ -172,9 +172,10 @@ def inbox_definitions(
     if sensors not in get_args(Sensors):
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
     inline = [job for job in jobs if job.delivery == Delivery.INLINE]
-    in_runs = [job.name for job in jobs if job not in inline]
+    in_runs = [job for job in jobs if job not in inline]
     inbox_jobs = [
-        inbox_job(job, names=names.of(job.name), others=[name for name in in_runs if name != job.name]) for job in jobs
+        inbox_job(job, names=names.of(job.name), others=[other for other in in_runs if other is not job])
+        for job in jobs
     ]
     bells = inbox_sensors(
         jobs,

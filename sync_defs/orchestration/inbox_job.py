@@ -1,15 +1,15 @@
 """The Dagster job that applies waiting webhook messages until none is due, and tells the asset about it."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import dagster as dg
 
 from sync_defs.inbox import Inbox
-from sync_defs.inbox.attendance import attending
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
+from sync_defs.inbox.guests import Guests
 from sync_defs.job import Job
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
@@ -21,9 +21,6 @@ from sync_defs.store.reports import confirm_told
 
 MAX_RUNTIME_S: Final = 3600
 """A drain ends after 15 minutes by itself; one that does not is gone."""
-OTHERS_WAIT_S: Final = 5.0
-"""How long a message of another job has waited when a run makes room: longer than a run takes to start."""
-OTHERS_EVERY_S: Final = 1.0
 _BURST = DrainOptions(linger_s=1.0, max_s=15.0, report_after_s=TELL_S)
 """What one report covers: messages that come within a second of each other, and at most 15 seconds of them."""
 
@@ -42,7 +39,7 @@ class Pace:
 
 
 def inbox_job(
-    job: Job, *, names: SyncNames | None = None, others: Collection[str] = (), pace: Pace | None = None
+    job: Job, *, names: SyncNames | None = None, others: Sequence[Job] = (), pace: Pace | None = None
 ) -> dg.JobDefinition:
     """Return the job of one op that drains a sync job's inbox.
 
@@ -51,7 +48,7 @@ def inbox_job(
     Args:
         job: whose messages are applied.
         names: what its definitions are called; default: what follows from its name.
-        others: the names of jobs whose messages are applied in runs too, and wait where all places of runs are taken.
+        others: jobs whose messages are applied in runs too, and wait where all places of runs are taken.
         pace: how long a run stays.
     """
     names = names or SyncNames.of(job.name)
@@ -71,7 +68,7 @@ def inbox_job(
         with told_plainly(job.name):
             database.ensure_ready()
             stay = pace or Pace()
-            with sign_of_life(database, context.run_id), attending(database, job.name, token=context.run_id):
+            with sign_of_life(database, context.run_id):
                 for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
                     _report(context, store, drain_events(job, asset, store, results), results)
             for event in inbox_events(job, asset, store):
@@ -96,31 +93,38 @@ def bursts(
     job: Job,
     store: SqlStore,
     *,
-    others: Collection[str] = (),
+    others: Sequence[Job] = (),
     run_id: str,
     pace: Pace,
     resources: Mapping[str, object] | None = None,
 ) -> Iterator[DrainResults]:
     """Drain whatever is due, and yield the account of each burst of messages.
 
-    It ends once none has come for a while, and earlier where others wait: a run that stays takes a place from them.
+    Where messages of others wait, a run that stays takes a place from them: it applies theirs too, or it ends. Else it
+    ends once none has come for a while.
     """
     inbox = Inbox(store.database)
-    started = idle_since = looked_at = pace.monotonic()
+    started = idle_since = pace.monotonic()
     number = 0
-    while pace.monotonic() - started < pace.stay_s:
-        if pace.monotonic() - looked_at >= OTHERS_EVERY_S:
-            looked_at = pace.monotonic()
-            if not set(others).isdisjoint(inbox.unattended_jobs(waiting_s=OTHERS_WAIT_S)):
+    with Guests(job, others, store.database, run_id=run_id, monotonic=pace.monotonic) as guests:
+
+        def sleep(seconds: float) -> None:
+            if not guests.serve():
+                pace.burst.sleep(seconds)
+
+        burst = replace(pace.burst, sleep=sleep)
+        while pace.monotonic() - started < pace.stay_s and not guests.must_leave:
+            was_busy = guests.serve()
+            if inbox.has_due(job.name):
+                number += 1
+                yield drain(job, store, inbox, run_id=f"{run_id}.{number}", options=burst, resources=resources)
+                was_busy = True
+            if was_busy:
+                idle_since = pace.monotonic()
+            elif pace.monotonic() - idle_since >= pace.linger_s:
                 break
-        if inbox.has_due(job.name):
-            number += 1
-            yield drain(job, store, inbox, run_id=f"{run_id}.{number}", options=pace.burst, resources=resources)
-            idle_since = pace.monotonic()
-        elif pace.monotonic() - idle_since >= pace.linger_s:
-            break
-        else:
-            pace.sleep(pace.burst.poll_s)
+            else:
+                pace.sleep(pace.burst.poll_s)
 
 
 def _report(context: dg.OpExecutionContext, store: SqlStore, events: AssetEvents, results: DrainResults) -> None:

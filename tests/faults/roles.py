@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sync_defs.engine import RunRequest, run_sync
 from sync_defs.errors import BusyError, DatabaseNotReadyError, LeaseLostError
 from sync_defs.inbox import Claimed, DrainOptions, Inbox, drain, read_message
-from sync_defs.inbox.attendance import attending
+from sync_defs.inbox.attendance import Attendance
 from sync_defs.inbox.worker import Worker
 from sync_defs.job import Job
 from sync_defs.receiver import create_app
@@ -117,7 +117,7 @@ def drain_due(stage: Stage, *, run_id: str) -> None:
     inbox = Inbox(stage.database)
     for name in inbox.due_jobs():
         token = f"{name}.{run_id}"
-        with stage.points.step("drain"), attending(stage.database, name, token=token):
+        with stage.points.step("drain"), Attendance(stage.database, name, token=token):
             drain(JOBS[name], stage.store, inbox, run_id=token, options=OPTIONS, resources={"source": stage.source})
 
 

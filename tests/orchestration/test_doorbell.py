@@ -8,7 +8,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 
 from sync_defs import Database
 from sync_defs.inbox import Inbox, read_message
-from sync_defs.inbox.attendance import ATTENDANCE_S, attending, is_attended
+from sync_defs.inbox.attendance import ATTENDANCE_S, Attendance, is_attended
 from sync_defs.jobs import load_jobs
 from sync_defs.orchestration.doorbell import Pulse, inbox_sensors, poll_seconds
 from sync_defs.orchestration.names import DATABASE_KEY
@@ -85,14 +85,14 @@ def test_no_cursor_makes_the_bell_mute(tick, send, cursor):
 
 def test_a_drain_at_work_is_not_disturbed(tick, send, database):
     send(sku="A", qty=1)
-    with attending(database, "stock", token="run-1"):
+    with Attendance(database, "stock", token="run-1"):
         assert tick().run_requests == []
     assert len(tick().run_requests) == 1
 
 
 def test_a_killed_drain_is_missed_after_its_lease(tick, send, database, clock):
     send(sku="A", qty=1)
-    killed = attending(database, "stock", token="run-1")
+    killed = Attendance(database, "stock", token="run-1")
     killed.__enter__()
     clock.sleep(ATTENDANCE_S - 1)
     assert is_attended(database, "stock")
@@ -102,8 +102,8 @@ def test_a_killed_drain_is_missed_after_its_lease(tick, send, database, clock):
 
 
 def test_a_second_drain_leaves_the_first_ones_lease_alone(database):
-    with attending(database, "stock", token="run-1"):
-        with attending(database, "stock", token="run-2"):
+    with Attendance(database, "stock", token="run-1"):
+        with Attendance(database, "stock", token="run-2"):
             pass
         assert is_attended(database, "stock")
     assert not is_attended(database, "stock")

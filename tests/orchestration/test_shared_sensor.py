@@ -1,21 +1,26 @@
 """One sensor for all jobs: each job with due messages gets its run, whatever waits for the others."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy import Column, Integer, MetaData, String, Table, select
 
 from sync_defs import ConfigurationError, Database, TableSync
 from sync_defs.inbox import DrainOptions, Inbox, Message, MessageItem, read_message
-from sync_defs.inbox.attendance import attending
+from sync_defs.inbox.attendance import ATTENDANCE_S, Attendance, is_attended
+from sync_defs.inbox.guests import WAITED_S
 from sync_defs.orchestration import build_sync_definitions
 from sync_defs.orchestration.doorbell import INLINE_PATIENCE_S, Pulse, inbox_sensors
-from sync_defs.orchestration.inbox_job import OTHERS_WAIT_S, Pace, bursts
+from sync_defs.orchestration.inbox_job import Pace, bursts
 from sync_defs.orchestration.names import DATABASE_KEY
-from sync_defs.store import SqlStore
+from sync_defs.store import SqlStore, presence
+from sync_defs.store.schema import leases, runs
 from tests.orchestration.conftest import Clock
 
 NAMES = ["flooded", "prices", "stock"]
@@ -106,7 +111,7 @@ def test_a_flood_of_one_job_delays_no_other(tick, send, flood):
 def test_a_job_that_is_drained_is_left_alone(tick, send, database):
     send("prices")
     send("stock")
-    with attending(database, "stock", token="run-1"):
+    with Attendance(database, "stock", token="run-1"):
         assert rung(tick()) == ["prices_inbox"]
 
 
@@ -127,21 +132,104 @@ def test_a_look_is_one_statement_whatever_the_number_of_jobs(database, send, flo
     assert len(words(statements)) == 1
 
 
-def test_a_run_that_stays_makes_room_for_others_that_wait(jobs, database, send, clock):
+@pytest.fixture
+def stay(jobs, database, clock):
+    """Return what drains `stock` like a run that stays for 30 s, with others beside it; gives the times of its sleeps.
+
+    `at` says what happens before a sleep, by its number.
+    """
+
+    def drained(others, at):
+        slept = []
+
+        def sleep(seconds):
+            at.get(len(slept), lambda: None)()
+            slept.append(clock.monotonic())
+            clock.sleep(seconds)
+
+        pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0), monotonic=clock.monotonic, sleep=sleep)
+        results = list(bursts(jobs["stock"], SqlStore(database), others=others, run_id="r", pace=pace))
+        assert [result.name for result in results] == ["stock"]
+        return slept
+
+    return drained
+
+
+def applied(database) -> list[str]:
+    with database.read() as connection:
+        return list(connection.execute(select(runs.c.job).order_by(runs.c.started_at, runs.c.job)).scalars())
+
+
+def test_a_run_that_stays_takes_in_a_job_whose_messages_wait(jobs, database, send, stay, tick):
     """All places of runs may be taken by drains that only wait for more."""
-    left_at = []
-
-    def sleep(seconds):
-        clock.sleep(seconds)
-        if not left_at:
-            send("prices")
-            left_at.append(clock.monotonic())
-
     send("stock")
-    pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0), monotonic=clock.monotonic, sleep=sleep)
-    with attending(database, "stock", token="run-1"):
-        assert len(list(bursts(jobs["stock"], SqlStore(database), others=["prices"], run_id="r", pace=pace))) == 1
-    assert OTHERS_WAIT_S <= clock.monotonic() - left_at[0] < OTHERS_WAIT_S + 3
+    seen = []
+
+    def look():
+        seen.append((is_attended(database, "prices"), applied(database)))
+
+    after = int(WAITED_S / 0.05)
+    at = {
+        0: lambda: send("prices", 1),
+        after - 10: look,
+        after + 40: look,
+        after + 41: lambda: send("prices", 2),
+        after + 43: look,
+    }
+    slept = stay([jobs["prices"], jobs["flooded"]], at)
+    assert seen == [(False, ["stock"]), (True, ["stock", "prices"]), (True, ["stock", "prices", "prices"])]
+    # It waits for more of either, and leaves both.
+    assert 29 < slept[-1] - slept[after + 42] < 31
+    assert not is_attended(database, "prices")
+    assert not is_attended(database, "stock")
+    assert {event.asset_key.to_user_string() for event in tick().asset_events} == {"prices", "stock"}
+
+
+def test_a_run_that_stays_makes_room_for_a_job_that_asks_its_source(database, send, stay, jobs):
+    """Its resources are not this run's."""
+    jobs["prices"] = job_named("prices", refetch=True, fetch_items=lambda ids, source: source(ids))
+    send("stock")
+    slept = stay([jobs["prices"]], {0: lambda: send("prices")})
+    assert WAITED_S <= slept[-1] - slept[0] < WAITED_S + 3
+    assert applied(database) == ["stock"]
+
+
+def test_a_guest_in_trouble_is_sent_off_and_gets_a_run(database, send, stay, jobs):
+    """The target is not there, which is no item's fault."""
+    jobs["prices"] = TableSync(
+        nothing,
+        name="prices",
+        target=Table("absent", MetaData(), Column("id", String(20), primary_key=True), Column("n", Integer)),
+        key="id",
+        fields={"n": "n"},
+    )
+    send("stock")
+    slept = stay([jobs["prices"]], {0: lambda: send("prices")})
+    # Given back, the message is due anew.
+    assert 2 * WAITED_S <= slept[-1] - slept[0] < 2 * WAITED_S + 3
+    assert not is_attended(database, "prices")
+    assert Inbox(database).counts("prices").ready == 1
+
+
+def test_who_hangs_is_missed_in_time(database, clock, monkeypatch):
+    """A guest whose code hangs must not keep the others from getting runs of their own."""
+    monkeypatch.setattr(presence, "_RENEW_S", 0.01)
+    is_stuck = threading.Event()
+    with Attendance(database, "stock", token="r", is_stuck=is_stuck.is_set) as attendance:
+        attendance.attend("prices")
+        clock.sleep(ATTENDANCE_S - 1)
+        deadline = time.monotonic() + 10
+        while _ends(database) < clock.now + timedelta(seconds=ATTENDANCE_S) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        is_stuck.set()
+        time.sleep(0.1)
+        clock.sleep(ATTENDANCE_S)
+        assert [is_attended(database, name) for name in ("stock", "prices")] == [False, False]
+
+
+def _ends(database):
+    with database.read() as connection:
+        return min(connection.execute(select(leases.c.expires_at).where(leases.c.token == "r")).scalars())
 
 
 class Recorder:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sync_defs import TableSync
 from sync_defs.engine import sync_items
 from sync_defs.store import SqlStore
-from sync_defs.store.reports import confirm_reports, confirm_told, take_reports
+from sync_defs.store.reports import MOST_JOBS, confirm_reports, confirm_told, take_reports
 from tests.clock import NOW
 
 
@@ -80,3 +80,14 @@ def test_a_backlog_is_taken_in_portions_the_oldest_first(database, clock, sync):
         clock.now += timedelta(seconds=1)
     assert due(database, clock, limit=2)[0] == ["r0", "r1"]
     assert due(database, clock, limit=2, seconds=61)[0] == ["r2"]
+
+
+def test_of_many_jobs_those_are_told_of_that_have_waited_the_longest(database, clock, sync):
+    names = [f"job_{number}" for number in range(MOST_JOBS + 2)]
+    for name in reversed(names):
+        sync(f"{name}.1", job=name)
+        clock.now += timedelta(seconds=1)
+    sync(f"{names[-1]}.2", job=names[-1])
+    taken, _ = due(database, clock, jobs=names)
+    assert taken == [*[f"{name}.1" for name in reversed(names[2:])], f"{names[-1]}.2"]
+    assert due(database, clock, jobs=names)[0] == ["job_1.1", "job_0.1"]
