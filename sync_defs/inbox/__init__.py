@@ -6,7 +6,8 @@ In reading order: `message` (the values), `strict_json` (one meaning of a body),
 `envelope` (body to items and back), `accept` (the transaction of a message), `claims` (leases and attempts),
 `ledger` (what a person sees), `due` (which jobs have something to do), `inbox` (the class that ties them together),
 `operators` (what a person does), `drain` (applies what is due), `attendance` (whether a drain is at work), `places`
-(where a job stands in the code), `worker` (a process that applies at once), `inline` (who keeps that process).
+(where a job stands in the code), `worker` (a process that applies at once), `inline` (who keeps that process), `guests`
+(jobs that a run applies beside its own).
 """
 
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
