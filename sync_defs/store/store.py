@@ -62,7 +62,7 @@ class SqlStore(Store):
         # Made once: SQLAlchemy knows a statement that it has compiled by the very tables in it.
         self._mappings: dict[Job, TableMapping] = {}
         self._stages: dict[str, Table] = {}
-        self._item_stages: dict[Job, Table] = {}
+        self._item_stages: dict[tuple[int, ...], Table] = {}
         self._prepared: dict[Job, float] = {}
 
     @property
@@ -314,9 +314,12 @@ class SqlStore(Store):
         dialect = self.database.dialect
         if not dialect.has_temporary_tables:
             return stage_table(f"sync_stage_{uuid.uuid4().hex}", dialect, self._held(job))
-        if job not in self._item_stages:
-            self._item_stages[job] = stage_table(_ITEM_STAGE, dialect, self._held(job), is_temporary=True)
-        return self._item_stages[job]
+        # Jobs that write the same columns share their statements too. The mapping keeps the columns.
+        columns = self._held(job)
+        same = tuple(map(id, columns))
+        if same not in self._item_stages:
+            self._item_stages[same] = stage_table(_ITEM_STAGE, dialect, columns, is_temporary=True)
+        return self._item_stages[same]
 
     def _mapping(self, job: TableSync) -> TableMapping:
         if job not in self._mappings:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
@@ -48,6 +49,9 @@ ENGINE_OPTIONS: Mapping[str, Any] = {"hide_parameters": True, "query_cache_size"
 
 _INTEGERS = (types.Integer, types.BigInteger, types.SmallInteger)
 _EXACT_TYPE = re.compile(r"(VARCHAR(\(\d+\))?|TEXT|INTEGER|BIGINT|SMALLINT)")
+
+
+_CREATE = "sync_defs_create_table"
 
 
 class TableSum(NamedTuple):
@@ -96,7 +100,13 @@ class SqlDialect(ABC):
 
     def create_item_stage(self, connection: Connection, stage: Table, target: Sequence[Column[Any]]) -> None:
         """Create the stage of single items inside the transaction of the data; temporary where that can be."""
-        self.create_stage(connection, stage, target)
+        if not self.has_temporary_tables:
+            self.create_stage(connection, stage, target)
+            return
+        # A temporary one is the same table each time, and its statement takes a tenth of an item's time to make.
+        if _CREATE not in stage.info:
+            stage.info[_CREATE] = str(CreateTable(stage).compile(dialect=connection.dialect))
+        connection.exec_driver_sql(stage.info[_CREATE])
 
     def drop_item_stage(self, connection: Connection, stage: Table) -> None:
         """Drop the stage of single items inside the transaction of the data."""
