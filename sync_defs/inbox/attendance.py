@@ -1,7 +1,7 @@
 """Whether a drain is at work: a lease that keeps the bell from being rung again, never one that guards data.
 
 Who drains holds `drain:<job>` in `sync_leases` and renews it. A killed drain's lease ends within 20 s, and the next
-one may start. Two drains at once do no harm; the second works without the lease.
+one may start. Two drains at once do no harm; the second works without the lease, and has it 5 s after the first left.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,9 @@ class Attendance(Presences):
         self.attend(self._job)
         return self
 
-    def attend(self, job: str) -> None:
-        """Attend to one more job."""
-        self.take(ATTENDED + job)
+    def attend(self, job: str) -> bool:
+        """Attend to one more job, and return whether no other drain does."""
+        return self.take(ATTENDED + job)
 
     def quit(self, job: str) -> None:
         """Attend no longer to a job."""

@@ -1,39 +1,47 @@
 """Guests: jobs whose messages find no place for a run of their own, and are applied by one that stays.
 
 A deployment lets a few runs go on at a time, and starting one takes seconds. With messages for twenty jobs at once,
-each would wait until the runs of others have ended; so a run takes in the jobs of which messages have waited, and
-applies theirs beside its own until it ends. The sensor tells Dagster of what is done for them, as of all that no run
+each would wait until the runs of others have ended; so a run takes in the jobs whose own runs are queued, and applies
+their messages beside its own until it ends. The sensor tells Dagster of what is done for them, as of all that no run
 has told of.
 """
 
+import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
+
+from sqlalchemy.exc import DBAPIError
 
 from sync_defs.inbox.attendance import Attendance
 from sync_defs.inbox.inbox import Inbox
-from sync_defs.inbox.worker import Worker
+from sync_defs.inbox.worker import PAUSE_S, Worker
 from sync_defs.job import Job
 from sync_defs.store.database import Database
+
+logger = logging.getLogger("sync_defs.inbox")
 
 WAITED_S: Final = 5.0
 """How long a message has waited when its job is taken in: longer than a run takes to start where there is a place."""
 LOOK_EVERY_S: Final = 1.0
+TURN_S: Final = 1.0
+"""How long guests wait for their turn while the host is busy."""
 STUCK_S: Final = 60.0
-"""After so long in one round of the guests, host and guests are attended to no longer, and others may take over."""
+"""After so long without a turn of the guests, nobody is attended to, the host neither, and others may take over."""
 
 
 class Guests:
-    """The jobs that one run has taken in, the host's own attendance included; used as a block."""
+    """The jobs that one run has taken in, and its own job's attendance; used as a block."""
 
     def __init__(
         self,
         host: Job,
-        others: Sequence[Job],
-        database: Database,
         *,
+        others: Sequence[Job] = (),
+        database: Database,
         run_id: str,
+        is_queued: Callable[[str], bool] = lambda _: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take in nobody yet.
@@ -43,18 +51,19 @@ class Guests:
             others: who may come; one that asks its source by resources needs a run of its own.
             database: of the inbox and the targets.
             run_id: of the run, at most 50 characters.
+            is_queued: tells of a job by its name whether a run for its messages waits for a place.
             monotonic: the clock.
         """
         jobs = {job.name: job for job in others if not (job.refetch and job.items_resource_names)}
         self._needy = {job.name for job in others} - jobs.keys()
-        self._welcome = set(jobs)
+        self._welcome_from = dict.fromkeys(jobs, monotonic())
         self._here: list[str] = []
         self._inbox = Inbox(database)
         self._worker = Worker(jobs, database, run_id=f"{run_id}.guests", apply_s=None)
         self._attendance = Attendance(database, host.name, token=run_id, is_stuck=self._is_stuck)
+        self._is_queued = is_queued
         self._monotonic = monotonic
-        self._looked_at = monotonic()
-        self._busy_since: float | None = None
+        self._looked_at = self._served_at = monotonic()
         self._exit = ExitStack()
         self.must_leave = False
         """Messages wait that need a run of their own, and this one takes the place."""
@@ -68,31 +77,59 @@ class Guests:
         """Attend to nobody any longer; whoever has messages left gets a run."""
         self._exit.close()
 
+    def are_waiting(self) -> bool:
+        """Tell whether there are guests who have had no turn for a while."""
+        return bool(self._here) and self._monotonic() - self._served_at >= TURN_S
+
+    def serve_all(self) -> bool:
+        """Give each guest a turn, and return False if none had anything due."""
+        turns = [self.serve() for _ in range(max(len(self._here), 1))]
+        return any(turns)
+
     def serve(self) -> bool:
-        """Take in whom messages wait for, and apply a batch for each guest; return False if nothing was due."""
-        self._busy_since = self._monotonic()
-        try:
-            if self._busy_since - self._looked_at >= LOOK_EVERY_S:
-                self._looked_at = self._busy_since
+        """Take in whom messages wait for, and apply a batch of the next guest that has one due; False: none has."""
+        if self._monotonic() - self._looked_at >= LOOK_EVERY_S:
+            with self._forgiving("look for others"):
                 self._take_in()
-            was_busy = bool(self._here) and self._worker.work(self._here)
-        finally:
-            self._busy_since = None
-        for name in [name for name in self._here if self._worker.is_paused(name)]:
+            self._looked_at = self._monotonic()
+        name = self._next()
+        was_busy = name is not None and self._worker.work([name])
+        self._served_at = self._monotonic()
+        if name is not None and self._worker.is_paused(name):
             self._here.remove(name)
-            self._welcome.discard(name)
-            self._needy.add(name)
-            self._attendance.quit(name)
+            self._welcome_from[name] = self._monotonic() + PAUSE_S
+            with self._forgiving("leave a guest"):
+                self._attendance.quit(name)
         return was_busy
+
+    def _next(self) -> str | None:
+        """Return the guest with due messages whose last turn was the longest ago, and put him last."""
+        due: set[str] = set()
+        if self._here:
+            with self._forgiving("look for messages"):
+                due = set(self._inbox.due_jobs())
+        found = next((name for name in self._here if name in due), None)
+        if found is not None:
+            self._here.remove(found)
+            self._here.append(found)
+        return found
 
     def _take_in(self) -> None:
         for name in self._inbox.unattended_jobs(waiting_s=WAITED_S):
             if name in self._needy:
                 self.must_leave = True
-            elif name in self._welcome and name not in self._here:
-                self._attendance.attend(name)
+            elif name in self._here or self._welcome_from.get(name, float("inf")) > self._monotonic():
+                continue
+            elif self._is_queued(name) and self._attendance.attend(name):
                 self._here.append(name)
 
+    @contextmanager
+    def _forgiving(self, what: str) -> Generator[None]:
+        """Let the host go on where the database will not have it now: the next look may succeed."""
+        try:
+            yield
+        except DBAPIError as error:
+            logger.warning("guests: cannot %s: %s", what, type(error).__name__)
+
     def _is_stuck(self) -> bool:
-        since = self._busy_since
-        return since is not None and self._monotonic() - since > STUCK_S
+        return bool(self._here) and self._monotonic() - self._served_at > STUCK_S

@@ -4,6 +4,8 @@ Lines of JSON come in: first what to work on, then orders to go on for some seco
 applies a small batch of each job in turn, by the same drain as a run. The job's own code has `APPLY_S` for a batch;
 whatever hangs longer ends the process from a thread of the interpreter's own, which no Python code can hold up. All
 items of the batch then count a death, and are tried again with ever fewer others.
+
+A run has the messages of its guests applied by the same worker, in its own process and without that limit.
 """
 
 import faulthandler
@@ -90,7 +92,7 @@ class Worker:
     def work(self, names: list[str]) -> bool:
         """Apply one batch of each of the jobs that have due messages; return False if none has."""
         try:
-            due = [name for name in self._inbox.due_jobs() if name in names and not self.is_paused(name)]
+            due = [name for name in self._inbox.due_jobs() if name in names]
         except Exception as error:  # noqa: BLE001 - the database is away; an order later it may be there
             logger.warning("%s: cannot look for messages: %s", self._run_id, type(error).__name__)
             time.sleep(1.0)

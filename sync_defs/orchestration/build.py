@@ -174,7 +174,11 @@ def inbox_definitions(
     inline = [job for job in jobs if job.delivery == Delivery.INLINE]
     in_runs = [job for job in jobs if job not in inline]
     inbox_jobs = [
-        inbox_job(job, names=names.of(job.name), others=[other for other in in_runs if other is not job])
+        inbox_job(
+            job,
+            names=names.of(job.name),
+            others={names.of(other.name).inbox_job: other for other in in_runs if other is not job},
+        )
         for job in jobs
     ]
     bells = inbox_sensors(

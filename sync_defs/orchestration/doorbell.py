@@ -187,7 +187,7 @@ class _Bell:
             due = waiting.intersection(inbox.unattended_jobs())
             if due & inline:
                 due -= inline - set(inbox.unattended_jobs(waiting_s=INLINE_PATIENCE_S))
-            queued = {name for name in due if _is_queued(context.instance, self.names.of(name).inbox_job)}
+            queued = {name for name in due if is_queued(context.instance, self.names.of(name).inbox_job)}
             waiting -= queued
             if due - queued:
                 return sorted(due - queued)
@@ -211,7 +211,10 @@ def _reason(events: AssetEvents, silent: Iterable[str]) -> str:
     return "No message is due that nobody attends to."
 
 
-def _is_queued(instance: dg.DagsterInstance, job_name: str) -> bool:
-    # Only the queue counts: a run that was killed while it started stays "starting" for ever.
+def is_queued(instance: dg.DagsterInstance, job_name: str) -> bool:
+    """Tell whether a run of a job waits for a place.
+
+    Only the queue counts: a run that was killed while it started stays "starting" for ever.
+    """
     waiting = dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.QUEUED])
     return bool(instance.get_run_ids(waiting, limit=1))

@@ -1,8 +1,9 @@
 """The Dagster job that applies waiting webhook messages until none is due, and tells the asset about it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, cast
 
 import dagster as dg
@@ -11,6 +12,7 @@ from sync_defs.inbox import Inbox
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.inbox.guests import Guests
 from sync_defs.job import Job
+from sync_defs.orchestration.doorbell import is_queued
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
 from sync_defs.orchestration.metadata import drain_summary
@@ -21,6 +23,7 @@ from sync_defs.store.reports import confirm_told
 
 MAX_RUNTIME_S: Final = 3600
 """A drain ends after 15 minutes by itself; one that does not is gone."""
+NO_OTHERS: Final[Mapping[str, Job]] = MappingProxyType({})
 _BURST = DrainOptions(linger_s=1.0, max_s=15.0, report_after_s=TELL_S)
 """What one report covers: messages that come within a second of each other, and at most 15 seconds of them."""
 
@@ -39,7 +42,7 @@ class Pace:
 
 
 def inbox_job(
-    job: Job, *, names: SyncNames | None = None, others: Sequence[Job] = (), pace: Pace | None = None
+    job: Job, *, names: SyncNames | None = None, others: Mapping[str, Job] = NO_OTHERS, pace: Pace | None = None
 ) -> dg.JobDefinition:
     """Return the job of one op that drains a sync job's inbox.
 
@@ -48,12 +51,14 @@ def inbox_job(
     Args:
         job: whose messages are applied.
         names: what its definitions are called; default: what follows from its name.
-        others: jobs whose messages are applied in runs too, and wait where all places of runs are taken.
+        others: jobs whose messages are applied in runs too, by the name of the inbox job that does it; this one
+            applies theirs while that one's run is queued.
         pace: how long a run stays.
     """
     names = names or SyncNames.of(job.name)
     asset = names.asset
     asked = job.items_resource_names if job.refetch else frozenset[str]()
+    inbox_jobs = {other.name: inbox for inbox, other in others.items()}
 
     @dg.op(
         name=f"{job.name}_drain",
@@ -69,7 +74,15 @@ def inbox_job(
             database.ensure_ready()
             stay = pace or Pace()
             with sign_of_life(database, context.run_id):
-                for results in bursts(job, store, others=others, run_id=context.run_id, pace=stay, resources=resources):
+                guests = Guests(
+                    job,
+                    others=list(others.values()),
+                    database=database,
+                    run_id=context.run_id,
+                    is_queued=lambda name: is_queued(context.instance, inbox_jobs[name]),
+                    monotonic=stay.monotonic,
+                )
+                for results in bursts(job, store, guests, run_id=context.run_id, pace=stay, resources=resources):
                     _report(context, store, drain_events(job, asset, store, results), results)
             for event in inbox_events(job, asset, store):
                 _log(context, event)
@@ -92,29 +105,29 @@ def inbox_job(
 def bursts(
     job: Job,
     store: SqlStore,
+    guests: Guests,
     *,
-    others: Sequence[Job] = (),
     run_id: str,
     pace: Pace,
     resources: Mapping[str, object] | None = None,
 ) -> Iterator[DrainResults]:
     """Drain whatever is due, and yield the account of each burst of messages.
 
-    Where messages of others wait, a run that stays takes a place from them: it applies theirs too, or it ends. Else it
-    ends once none has come for a while.
+    Where messages of others wait whose run is queued, a run that stays takes the place from them: it applies theirs
+    too, or it ends. Else it ends once none has come for a while, its own or theirs.
     """
     inbox = Inbox(store.database)
     started = idle_since = pace.monotonic()
     number = 0
-    with Guests(job, others, store.database, run_id=run_id, monotonic=pace.monotonic) as guests:
+    with guests:
 
         def sleep(seconds: float) -> None:
             if not guests.serve():
                 pace.burst.sleep(seconds)
 
-        burst = replace(pace.burst, sleep=sleep)
+        burst = replace(pace.burst, sleep=sleep, should_stop=guests.are_waiting)
         while pace.monotonic() - started < pace.stay_s and not guests.must_leave:
-            was_busy = guests.serve()
+            was_busy = guests.serve_all()
             if inbox.has_due(job.name):
                 number += 1
                 yield drain(job, store, inbox, run_id=f"{run_id}.{number}", options=burst, resources=resources)

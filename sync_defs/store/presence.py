@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Final, Self
 
-from sqlalchemy import or_, update
+from sqlalchemy import Connection, or_, select, update
 
 from sync_defs.store.database import Database
 from sync_defs.store.renewal import renewing
@@ -65,25 +65,30 @@ class Presences(AbstractContextManager["Presences"]):
     def __exit__(self, *exc: object) -> None:
         """Leave all."""
         self._renewing.close()
-        self._write(self._names, leave=True)
+        self._leave(self._names)
 
-    def take(self, name: str) -> None:
-        """Say that somebody is at work, unless the name is taken already; at most 80 characters."""
-        _take(self._database, name, self._token, None)
+    def take(self, name: str) -> bool:
+        """Say that somebody is at work, and return whether nobody else has said so already.
+
+        A name of at most 80 characters. One that is taken is tried again at each renewal.
+        """
+        is_taken = _take(self._database, name, self._token, None)
         self._names = {*self._names, name}  # a set of its own: the other thread goes through the one before
+        return is_taken
 
     def leave(self, name: str) -> None:
         """Say that nobody is, before the end."""
         self._names = self._names - {name}
-        self._write({name}, leave=True)
+        self._leave({name})
 
     def _renew(self) -> None:
-        if not self._is_stuck():
-            self._write(self._names, leave=False)
+        if self._names and not self._is_stuck():
+            with self._database.write() as connection:
+                _take_free(connection, self._database, self._names, self._token, None)
 
-    def _write(self, names: Collection[str], *, leave: bool) -> None:
+    def _leave(self, names: Collection[str]) -> None:
         if names:
-            _write(self._database, names, self._token, leave=leave)
+            _write(self._database, names, self._token, leave=True)
 
 
 def keep_presence(database: Database, name: str, *, token: str, for_s: float) -> None:
@@ -93,13 +98,22 @@ def keep_presence(database: Database, name: str, *, token: str, for_s: float) ->
         connection.execute(update(leases).where(leases.c.name == name, leases.c.token == token).values(expires_at=ends))
 
 
-def _take(database: Database, name: str, token: str, holder: str | None) -> None:
+def _take(database: Database, name: str, token: str, holder: str | None) -> bool:
+    with database.write() as connection:
+        database.dialect.insert_absent(connection, leases, {"name": name})
+        _take_free(connection, database, [name], token, holder)
+        held = select(leases.c.token).where(leases.c.name == name)
+        return connection.execute(held).scalar_one() == token
+
+
+def _take_free(
+    connection: Connection, database: Database, names: Collection[str], token: str, holder: str | None
+) -> None:
+    """Take what is free of some names, and renew what is taken already."""
     free = or_(leases.c.expires_at.is_(None), leases.c.expires_at <= database.now(), leases.c.token == token)
     ends = database.now() + timedelta(seconds=PRESENCE_S)
     values = {"token": token, "holder": holder, "expires_at": ends}
-    with database.write() as connection:
-        database.dialect.insert_absent(connection, leases, {"name": name})
-        connection.execute(update(leases).where(leases.c.name == name, free).values(values))
+    connection.execute(update(leases).where(leases.c.name.in_(names), free).values(values))
 
 
 def _write(database: Database, names: Collection[str], token: str, *, leave: bool) -> None:

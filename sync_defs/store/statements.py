@@ -81,9 +81,13 @@ class TableStatements:
         return self.dialect.update_from(self.stage, {self.stage.c.action: literal(Action.SKIPPED.value)}, is_other)
 
     def has_duplicates(self) -> Select[Any]:
-        """Ask for one key that has several candidates, or one that the target's collation takes for the same."""
+        """Ask for one key that is staged several times, or one that the target's collation takes for the same.
+
+        All that is staged counts, so that an index of the keys alone has the answer: MariaDB takes forty times as long
+        to look each row up.
+        """
         s = self.stage
-        return select(s.c.v0).where(is_candidate(s)).group_by(s.c.v0).having(func.count() > 1).limit(1)
+        return select(s.c.v0).where(s.c.v0.is_not(None)).group_by(s.c.v0).having(func.count() > 1).limit(1)
 
     def classify(self) -> Any:
         """Write into the stage what is to be done with each candidate, where it says otherwise; NULL is unchanged."""
@@ -193,7 +197,7 @@ class TableStatements:
 
         In random order of keys, an index of the target would be read and written again and again.
         """
-        rows = self._new_rows(where).order_by(self.stage.c.v0)
+        rows = self.dialect.sorted_rows(self._new_rows(where), self.stage, self.stage.c.v0)
         return insert(self.target).from_select(self.mapping.names, rows)
 
     def _new_rows(self, where: ColumnElement[bool]) -> Select[Any]:

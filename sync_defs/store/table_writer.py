@@ -17,7 +17,7 @@ from sync_defs.store.dialects import Refused
 from sync_defs.store.narrow import Narrowing, Step
 from sync_defs.store.plain_history import write_history
 from sync_defs.store.proof import Shift
-from sync_defs.store.rejects import Versions, settle_rejects, version_of_text
+from sync_defs.store.rejects import Versions, has_open_rejects, settle_rejects, version_of_text
 from sync_defs.store.runs import finish_run
 from sync_defs.store.staging import CHANGING, item_error, reject_all, shown, stage_counts, staged_errors
 from sync_defs.store.state_header import forget, load_header, move_checksum
@@ -130,7 +130,10 @@ class TableWriter(Writer):
 
     def finish(self, results: SyncResults, cursor_after: str | None) -> None:
         """See `Writer`."""
-        self._settle_rejects()
+        # Of messages, deletions may be rejected too, which are not counted with the records.
+        may_have_rejected = self._run.is_item or self._found[Outcome.REJECTED.value]
+        if may_have_rejected or has_open_rejects(self._connection, self._run.job_name):
+            self._settle_rejects()
         if not self._run.dry_run:
             self._remember(self._shift.measure() if self._shift is not None else None)
         finish_run(self._connection, results, cursor_after)

@@ -8,6 +8,7 @@ import pytest
 from sync_defs import table_sync
 from sync_defs.inbox import DrainOptions, Inbox, MessageState, read_message
 from sync_defs.inbox.attendance import is_attended
+from sync_defs.inbox.guests import Guests
 from sync_defs.orchestration import INBOX_CHECK_NAME, build_sync_definitions
 from sync_defs.orchestration.inbox_job import Pace, bursts, inbox_job
 from sync_defs.orchestration.metadata import items_table
@@ -150,6 +151,10 @@ def test_a_message_that_dies_fails_the_check_of_the_inbox(shop, send, run, as_pl
     ]
 
 
+def alone(shop, pace) -> Guests:
+    return Guests(shop.job, database=shop.database, run_id="r", monotonic=pace.monotonic)
+
+
 def test_a_burst_is_reported_before_the_drain_ends(shop, send):
     """A process that lingers for more messages has already told of those that it has applied."""
     now = [0.0]
@@ -163,7 +168,10 @@ def test_a_burst_is_reported_before_the_drain_ends(shop, send):
 
     pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0, poll_s=0.5), monotonic=lambda: now[0], sleep=sleep)
     send("m1", sku="A", qty=1)
-    seen = [(results.applied, now[0]) for results in bursts(shop.job, SqlStore(shop.database), run_id="r", pace=pace)]
+    seen = [
+        (results.applied, now[0])
+        for results in bursts(shop.job, SqlStore(shop.database), alone(shop, pace), run_id="r", pace=pace)
+    ]
     assert seen == [(1, 0.0), (1, 5.0)]
     assert now[0] == 35
 
@@ -177,7 +185,7 @@ def test_a_drain_under_constant_load_ends_some_time(shop, send):
         return now[0]
 
     pace = Pace(stay_s=100, burst=DrainOptions(linger_s=0), monotonic=monotonic)
-    assert len(list(bursts(shop.job, SqlStore(shop.database), run_id="r", pace=pace))) <= 10
+    assert len(list(bursts(shop.job, SqlStore(shop.database), alone(shop, pace), run_id="r", pace=pace))) <= 10
 
 
 def test_an_item_tried_twice_is_shown_once_by_its_last_attempt(as_plain):

@@ -1,26 +1,24 @@
 """One sensor for all jobs: each job with due messages gets its run, whatever waits for the others."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
+from sqlalchemy.exc import OperationalError
 
 from sync_defs import ConfigurationError, Database, TableSync
 from sync_defs.inbox import DrainOptions, Inbox, Message, MessageItem, read_message
 from sync_defs.inbox.attendance import ATTENDANCE_S, Attendance, is_attended
-from sync_defs.inbox.guests import WAITED_S
+from sync_defs.inbox.guests import LOOK_EVERY_S, STUCK_S, WAITED_S, Guests
 from sync_defs.orchestration import build_sync_definitions
 from sync_defs.orchestration.doorbell import INLINE_PATIENCE_S, Pulse, inbox_sensors
 from sync_defs.orchestration.inbox_job import Pace, bursts
 from sync_defs.orchestration.names import DATABASE_KEY
-from sync_defs.store import SqlStore, presence
-from sync_defs.store.schema import leases, runs
+from sync_defs.store import SqlStore
+from sync_defs.store.schema import runs
 from tests.orchestration.conftest import Clock
 
 NAMES = ["flooded", "prices", "stock"]
@@ -133,13 +131,31 @@ def test_a_look_is_one_statement_whatever_the_number_of_jobs(database, send, flo
 
 
 @pytest.fixture
+def guests_of(jobs, database, clock):
+    """Return what makes the guests of a run of `stock`; the runs of all jobs in `queued` wait for a place."""
+
+    def make(*names, run_id="r", queued=NAMES):
+        others = [jobs[name] for name in names]
+        return Guests(
+            jobs["stock"],
+            others=others,
+            database=database,
+            run_id=run_id,
+            is_queued=lambda name: name in queued,
+            monotonic=clock.monotonic,
+        )
+
+    return make
+
+
+@pytest.fixture
 def stay(jobs, database, clock):
-    """Return what drains `stock` like a run that stays for 30 s, with others beside it; gives the times of its sleeps.
+    """Return what drains `stock` like a run that stays for 30 s, with guests; gives the times of its sleeps.
 
     `at` says what happens before a sleep, by its number.
     """
 
-    def drained(others, at):
+    def drained(guests, at):
         slept = []
 
         def sleep(seconds):
@@ -148,8 +164,8 @@ def stay(jobs, database, clock):
             clock.sleep(seconds)
 
         pace = Pace(linger_s=30, burst=DrainOptions(linger_s=0), monotonic=clock.monotonic, sleep=sleep)
-        results = list(bursts(jobs["stock"], SqlStore(database), others=others, run_id="r", pace=pace))
-        assert [result.name for result in results] == ["stock"]
+        results = list(bursts(jobs["stock"], SqlStore(database), guests, run_id="r", pace=pace))
+        assert {result.name for result in results} <= {"stock"}
         return slept
 
     return drained
@@ -160,7 +176,11 @@ def applied(database) -> list[str]:
         return list(connection.execute(select(runs.c.job).order_by(runs.c.started_at, runs.c.job)).scalars())
 
 
-def test_a_run_that_stays_takes_in_a_job_whose_messages_wait(jobs, database, send, stay, tick):
+AFTER = int(WAITED_S / 0.05)
+"""Sleeps of a run until it takes somebody in."""
+
+
+def test_a_run_that_stays_takes_in_a_job_whose_run_is_queued(database, send, stay, guests_of, tick):
     """All places of runs may be taken by drains that only wait for more."""
     send("stock")
     seen = []
@@ -168,33 +188,40 @@ def test_a_run_that_stays_takes_in_a_job_whose_messages_wait(jobs, database, sen
     def look():
         seen.append((is_attended(database, "prices"), applied(database)))
 
-    after = int(WAITED_S / 0.05)
     at = {
         0: lambda: send("prices", 1),
-        after - 10: look,
-        after + 40: look,
-        after + 41: lambda: send("prices", 2),
-        after + 43: look,
+        AFTER - 10: look,
+        AFTER + 40: look,
+        AFTER + 41: lambda: send("prices", 2),
+        AFTER + 43: look,
     }
-    slept = stay([jobs["prices"], jobs["flooded"]], at)
+    slept = stay(guests_of("prices", "flooded"), at)
     assert seen == [(False, ["stock"]), (True, ["stock", "prices"]), (True, ["stock", "prices", "prices"])]
     # It waits for more of either, and leaves both.
-    assert 29 < slept[-1] - slept[after + 42] < 31
+    assert 29 < slept[-1] - slept[AFTER + 42] < 31
     assert not is_attended(database, "prices")
     assert not is_attended(database, "stock")
     assert {event.asset_key.to_user_string() for event in tick().asset_events} == {"prices", "stock"}
 
 
-def test_a_run_that_stays_makes_room_for_a_job_that_asks_its_source(database, send, stay, jobs):
+def test_a_job_whose_run_has_a_place_or_is_not_wanted_is_left_alone(database, send, stay, guests_of):
+    """Its sensor may have been stopped, so that nobody has asked for a run."""
+    send("stock")
+    slept = stay(guests_of("prices", queued=[]), {0: lambda: send("prices")})
+    assert 29 < slept[-1] - slept[0] < 31
+    assert applied(database) == ["stock"]
+
+
+def test_a_run_that_stays_makes_room_for_a_job_that_asks_its_source(database, send, stay, guests_of, jobs):
     """Its resources are not this run's."""
     jobs["prices"] = job_named("prices", refetch=True, fetch_items=lambda ids, source: source(ids))
     send("stock")
-    slept = stay([jobs["prices"]], {0: lambda: send("prices")})
+    slept = stay(guests_of("prices"), {0: lambda: send("prices")})
     assert WAITED_S <= slept[-1] - slept[0] < WAITED_S + 3
     assert applied(database) == ["stock"]
 
 
-def test_a_guest_in_trouble_is_sent_off_and_gets_a_run(database, send, stay, jobs):
+def test_a_guest_in_trouble_is_sent_off_and_disturbs_nobody(database, send, stay, guests_of, jobs, tick):
     """The target is not there, which is no item's fault."""
     jobs["prices"] = TableSync(
         nothing,
@@ -204,32 +231,99 @@ def test_a_guest_in_trouble_is_sent_off_and_gets_a_run(database, send, stay, job
         fields={"n": "n"},
     )
     send("stock")
-    slept = stay([jobs["prices"]], {0: lambda: send("prices")})
-    # Given back, the message is due anew.
-    assert 2 * WAITED_S <= slept[-1] - slept[0] < 2 * WAITED_S + 3
-    assert not is_attended(database, "prices")
+    rung_for = []
+
+    def both():
+        send("prices")
+        send("flooded")
+
+    at = {
+        0: both,
+        AFTER + 60: lambda: rung_for.extend(tick().run_requests),
+        AFTER + 61: lambda: send("flooded", 2),
+    }
+    slept = stay(guests_of("prices", "flooded"), at)
+    assert [request.job_name for request in rung_for] == ["prices_inbox"]
+    assert 29 < slept[-1] - slept[AFTER + 61] < 31
+    assert applied(database) == ["stock", "flooded", "flooded"]
     assert Inbox(database).counts("prices").ready == 1
 
 
-def test_who_hangs_is_missed_in_time(database, clock, monkeypatch):
-    """A guest whose code hangs must not keep the others from getting runs of their own."""
-    monkeypatch.setattr(presence, "_RENEW_S", 0.01)
-    is_stuck = threading.Event()
-    with Attendance(database, "stock", token="r", is_stuck=is_stuck.is_set) as attendance:
-        attendance.attend("prices")
-        clock.sleep(ATTENDANCE_S - 1)
-        deadline = time.monotonic() + 10
-        while _ends(database) < clock.now + timedelta(seconds=ATTENDANCE_S) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        is_stuck.set()
-        time.sleep(0.1)
-        clock.sleep(ATTENDANCE_S)
+def test_two_runs_share_the_guests_between_them(database, send, guests_of, clock):
+    send("prices")
+    clock.sleep(WAITED_S)
+    with guests_of("prices", run_id="r1") as one, guests_of("prices", run_id="r2") as other:
+        assert not other.serve()
+        clock.sleep(1)
+        assert [one.serve(), other.serve()] == [True, False]
+        send("prices", 2)
+        assert [other.serve(), one.serve()] == [False, True]
+
+
+def test_guests_have_their_turn_while_the_host_is_flooded(jobs, database, send, guests_of, clock):
+    """A flood leaves no pause in which somebody else has his turn: each batch, of 0.4 s, is followed by the next."""
+    send("prices")
+    clock.sleep(WAITED_S)
+    for number in range(40):
+        send("stock", number)
+
+    pauses = []
+
+    def work(is_at_risk):
+        clock.sleep(0.1)
+        pauses.append(is_at_risk)
+        if len(pauses) == 20:
+            assert not is_at_risk  # no transaction is open
+            send("prices", 2)
+
+    burst = DrainOptions(batch=1, linger_s=1, max_s=15, watch=work, sleep=clock.sleep)
+    pace = Pace(linger_s=0, burst=burst, monotonic=clock.monotonic, sleep=clock.sleep)
+    guests = guests_of("prices")
+    clock.sleep(LOOK_EVERY_S)
+    with guests:
+        assert guests.serve()
+        list(bursts(jobs["stock"], SqlStore(database), guests, run_id="r", pace=pace))
+    order = applied(database)
+    assert order.count("stock") == 40
+    assert 2 < order.index("prices", 1) < 12
+
+
+def test_a_host_goes_on_where_the_database_is_away_for_its_guests(database, send, stay, guests_of, monkeypatch):
+    send("stock")
+    lost = OperationalError("SELECT 1", {}, Exception("gone"))
+    monkeypatch.setattr(Inbox, "unattended_jobs", lambda *_, **__: (_ for _ in ()).throw(lost))
+    slept = stay(guests_of("prices"), {})
+    assert 29 < slept[-1] - slept[0] < 31
+
+
+def test_who_takes_over_is_found_out_by_the_next_renewal(database, clock):
+    """The run of a guest began while the host attended to him, and stays when the host has left."""
+    with Attendance(database, "prices", token="host"), Attendance(database, "prices", token="own") as own:
+        assert not own.attend("prices")
+    with Attendance(database, "prices", token="own") as own:
+        with Attendance(database, "prices", token="host"):
+            assert own.attend("prices")
+        own._renew()
+        assert is_attended(database, "prices")
+    assert not is_attended(database, "prices")
+
+
+def test_whoever_hangs_is_missed_in_time(database, clock, send, guests_of):
+    """Code that hangs must not keep the others from getting runs of their own."""
+    send("prices")
+    clock.sleep(WAITED_S)
+    with guests_of("prices") as guests:
+        clock.sleep(1)
+        assert guests.serve()
+        clock.sleep(STUCK_S - ATTENDANCE_S)
+        guests._attendance._renew()
+        assert [is_attended(database, name) for name in ("stock", "prices")] == [True, True]
+        clock.sleep(ATTENDANCE_S + 1)
+        guests._attendance._renew()
         assert [is_attended(database, name) for name in ("stock", "prices")] == [False, False]
-
-
-def _ends(database):
-    with database.read() as connection:
-        return min(connection.execute(select(leases.c.expires_at).where(leases.c.token == "r")).scalars())
+        guests.serve()
+        guests._attendance._renew()
+        assert [is_attended(database, name) for name in ("stock", "prices")] == [True, True]
 
 
 class Recorder:
