@@ -166,9 +166,9 @@ class SqlDialect(ABC):
         """Return an INSERT … SELECT that leaves out rows whose key somebody else has just inserted."""
 
     def sorted_rows(self, rows: Select[Any], stage: Table, column: Column[Any]) -> Select[Any]:
-        """Return a query for most rows of a stage in an order, which has to be made by sorting.
+        """Return a query for most rows of a stage in an order, where that costs less than it saves.
 
-        By an index of the column, each row would be looked up in a random place.
+        It has to be made by sorting: by an index of the column, each row would be looked up in a random place.
         """
         return rows.order_by(column)
 

@@ -128,10 +128,8 @@ class MariadbDialect(SqlDialect):
         return insert(table).from_select(list(columns), rows)
 
     def sorted_rows(self, rows: Select[Any], stage: Table, column: Column[Any]) -> Select[Any]:
-        """Forbid the index: of a million rows, that takes 43 s."""
-        for name in ("mysql", "mariadb"):
-            rows = rows.with_hint(stage, f"IGNORE INDEX FOR ORDER BY ({column.key})", name)
-        return rows.order_by(column)
+        """Leave them as they came: of rows with texts, MariaDB sorts the numbers, and then looks each of them up."""
+        return rows
 
     def same_key(self, key: ColumnElement[Any], staged: ColumnElement[Any]) -> ColumnElement[bool]:
         """Compare texts in the target's collation, to use its index, and then as bytes."""
