@@ -16,6 +16,8 @@ from tests.faults.shop import JOBS
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_600)]
 KILLS_OF_A_WEEK = 6
 """Days that are to end by a kill before somebody looks: what they leave behind has to get along with each other."""
+TRIES = 10
+"""Days in which a point has to be reached: whether a day has listed items, and so news, follows from its number."""
 STEPS = {
     *("accept", "answer", "answered", "claim", "lock", "apply", "acknowledge", "retry", "renew", "drain"),
     *("lease", "begin", "stage", "diff", "write", "end"),
@@ -72,7 +74,8 @@ def test_killed_at_each_named_point_and_started_again(keeper, zygote, request, l
     if not request.config.getoption("--fault-long"):
         there = databases_there()  # each has its share of the points
         share = [name for name in names if there[crc32(name.encode()) % len(there)] == kind]
-        kills = [next(kill for kill in kills if kill[1] == name) for name in share]
+        # The first time in a day; of the second, which few days have, the long form takes care.
+        kills = [next(kill for kill in kills if kill[1:] == (name, 1)) for name in share]
     passed_by = []  # what the days before have left may take another way
     for start in range(0, len(kills), KILLS_OF_A_WEEK):
         week = kills[start : start + KILLS_OF_A_WEEK]
@@ -81,5 +84,9 @@ def test_killed_at_each_named_point_and_started_again(keeper, zygote, request, l
         assert (week, keeper.settle()) == (week, [])
         passed_by += [kill for kill, end in zip(week, ends, strict=True) if end == 0]
     for job, name, nth in passed_by:
-        assert (name, nth, live(keeper, zygote, job, kill=(name, nth))) == (name, nth, -signal.SIGKILL), log.read_text()
-        assert (name, nth, keeper.settle()) == (name, nth, [])
+        ends = [0]
+        for _ in range(TRIES):
+            if ends[-1] == 0:
+                ends.append(live(keeper, zygote, job, kill=(name, nth)))
+                assert (name, nth, keeper.settle()) == (name, nth, [])
+        assert (name, nth, ends[-1]) == (name, nth, -signal.SIGKILL), log.read_text()
