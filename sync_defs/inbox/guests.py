@@ -93,14 +93,15 @@ class Guests:
                 self._take_in()
             self._looked_at = self._monotonic()
         name = self._next()
-        was_busy = name is not None and self._worker.work([name])
+        if name is not None:
+            self._worker.apply(name)
         self._served_at = self._monotonic()
         if name is not None and self._worker.is_paused(name):
             self._here.remove(name)
             self._welcome_from[name] = self._monotonic() + PAUSE_S
             with self._forgiving("leave a guest"):
                 self._attendance.quit(name)
-        return was_busy
+        return name is not None
 
     def _next(self) -> str | None:
         """Return the guest with due messages whose last turn was the longest ago, and put him last."""

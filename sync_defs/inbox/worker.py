@@ -98,14 +98,18 @@ class Worker:
             time.sleep(1.0)
             return False
         for name in due:
-            self._drains += 1
-            run_id = f"{self._run_id}.{self._drains}"
-            try:
-                drain(self._jobs[name], self._store, self._inbox, run_id=run_id, options=self._options)
-            except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
-                logger.warning("%s: job %s: %s; a run will take over", self._run_id, name, type(error).__name__)
-                self._pause_until[name] = time.monotonic() + PAUSE_S
+            self.apply(name)
         return bool(due)
+
+    def apply(self, name: str) -> None:
+        """Apply one batch of a job."""
+        self._drains += 1
+        run_id = f"{self._run_id}.{self._drains}"
+        try:
+            drain(self._jobs[name], self._store, self._inbox, run_id=run_id, options=self._options)
+        except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
+            logger.warning("%s: job %s: %s; a run will take over", self._run_id, name, type(error).__name__)
+            self._pause_until[name] = time.monotonic() + PAUSE_S
 
     def is_paused(self, name: str) -> bool:
         """Tell whether a job is left alone for a while, since there was trouble that is not one item's."""

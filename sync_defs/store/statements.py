@@ -197,7 +197,7 @@ class TableStatements:
 
         In random order of keys, an index of the target would be read and written again and again.
         """
-        rows = self.dialect.sorted_rows(self._new_rows(where), self.stage, self.stage.c.v0)
+        rows = self.dialect.sorted_rows(self._new_rows(where), self.stage.c.v0)
         return insert(self.target).from_select(self.mapping.names, rows)
 
     def _new_rows(self, where: ColumnElement[bool]) -> Select[Any]:

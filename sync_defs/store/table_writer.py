@@ -64,7 +64,7 @@ class TableWriter(Writer):
             self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
         self._is_empty = is_empty(self._connection, self._statements)
         self._fills = self._is_empty and not self._run.is_item
-        self._logs_creations = not self._is_empty or self._run.is_item
+        self._logs_creations = not self._fills
         if not self._is_complete:
             return
         policy = self._statements.policy.action

@@ -165,7 +165,7 @@ class SqlDialect(ABC):
     def insert_missing(self, table: Table, key: str, columns: Sequence[str], rows: Select[Any]) -> Any:
         """Return an INSERT … SELECT that leaves out rows whose key somebody else has just inserted."""
 
-    def sorted_rows(self, rows: Select[Any], stage: Table, column: Column[Any]) -> Select[Any]:
+    def sorted_rows(self, rows: Select[Any], column: Column[Any]) -> Select[Any]:
         """Return a query for most rows of a stage in an order, where that costs less than it saves.
 
         It has to be made by sorting: by an index of the column, each row would be looked up in a random place.

@@ -36,7 +36,7 @@ def texts_of(values: Sequence[Any], writers: Mapping[type, Callable[[Any], str]]
     if kinds:
         return None
     if kind is str:
-        return escaped(values) if nullable else _escaped(values)
+        return escaped(values)
     write = writers.get(kind)
     if write is None:
         return None
@@ -45,11 +45,7 @@ def texts_of(values: Sequence[Any], writers: Mapping[type, Callable[[Any], str]]
 
 def escaped(values: Sequence[str | None]) -> Iterable[str]:
     """Return texts, None among them, as they stand in a line."""
-    return [_NULL if value is None else value.translate(_SPECIAL) for value in values]
-
-
-def _escaped(values: Sequence[str]) -> Iterable[str]:
-    whole = "".join(values)
-    if "\\" in whole or "\t" in whole or "\n" in whole or "\r" in whole:
-        return [value.translate(_SPECIAL) for value in values]
-    return values
+    whole = "".join(filter(None, values))
+    if any(special in whole for special in "\\\t\n\r"):
+        values = [value and value.translate(_SPECIAL) for value in values]
+    return [_NULL if value is None else value for value in values]

@@ -127,7 +127,7 @@ class MariadbDialect(SqlDialect):
         """Return a plain INSERT … SELECT."""
         return insert(table).from_select(list(columns), rows)
 
-    def sorted_rows(self, rows: Select[Any], stage: Table, column: Column[Any]) -> Select[Any]:
+    def sorted_rows(self, rows: Select[Any], column: Column[Any]) -> Select[Any]:
         """Leave them as they came: of rows with texts, MariaDB sorts the numbers, and then looks each of them up."""
         return rows
 

@@ -109,7 +109,7 @@ class SqliteDialect(SqlDialect):
         arguments = [part for name, value in pairs for part in (literal(name), _json_value(value))]
         return func.json_object(*arguments)
 
-    def sorted_rows(self, rows: Select[Any], stage: Table, column: Column[Any]) -> Select[Any]:
+    def sorted_rows(self, rows: Select[Any], column: Column[Any]) -> Select[Any]:
         """Forbid the index, by an operator that does nothing."""
         return rows.order_by(cast("Any", UnaryExpression)(column, operator=cast("Any", custom_op)("+")))
 
