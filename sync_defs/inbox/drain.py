@@ -131,8 +131,7 @@ def drain(
     options = options or DrainOptions()
     now = inbox.database.now
     started_at = idle_since = now()
-    results = DrainResults(name=job.name, run_id=run_id, started_at=started_at, completed_at=started_at)
-    worker = _Drain(job=job, store=store, inbox=inbox, results=results, options=options, resources=resources or {})
+    worker = _begin(job, store, inbox, run_id=run_id, options=options, resources=resources)
     while not options.should_stop() and (now() - started_at).total_seconds() < options.max_s:
         if inbox.has_due(job.name) and worker.drain_batch():
             idle_since = now()
@@ -140,8 +139,31 @@ def drain(
             break
         else:
             options.sleep(options.poll_s)
-    results.completed_at = now()
-    return results
+    return worker.end()
+
+
+def drain_batch(job: Job, store: Store, inbox: Inbox, *, run_id: str, options: DrainOptions) -> DrainResults:
+    """Apply one batch of what is due for a job, which needs no resources, and return the account.
+
+    For who has just seen that something is due: it looks no further. Errors are those of `drain`.
+    """
+    worker = _begin(job, store, inbox, run_id=run_id, options=options)
+    worker.drain_batch()
+    return worker.end()
+
+
+def _begin(
+    job: Job,
+    store: Store,
+    inbox: Inbox,
+    *,
+    run_id: str,
+    options: DrainOptions,
+    resources: Mapping[str, object] | None = None,
+) -> "_Drain":
+    now = inbox.database.now()
+    results = DrainResults(name=job.name, run_id=run_id, started_at=now, completed_at=now)
+    return _Drain(job=job, store=store, inbox=inbox, results=results, options=options, resources=resources or {})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,6 +176,11 @@ class _Drain:
     options: DrainOptions
     is_wary: bool = False
     """The last claim held items over which a worker has died: of those no more are claimed at once than `TOGETHER`."""
+
+    def end(self) -> DrainResults:
+        """Return the account."""
+        self.results.completed_at = self.inbox.database.now()
+        return self.results
 
     def drain_batch(self) -> bool:
         """Claim and settle one batch; return False if there was nothing to claim."""

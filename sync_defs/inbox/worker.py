@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-from sync_defs.inbox.drain import DrainOptions, drain
+from sync_defs.inbox.drain import DrainOptions, drain_batch
 from sync_defs.inbox.inbox import Inbox
 from sync_defs.inbox.places import job_at
 from sync_defs.job import Job
@@ -32,6 +32,8 @@ logger = logging.getLogger("sync_defs.inbox")
 APPLY_S: Final = 15.0
 BATCH: Final = 50
 LOOK_S: Final = 0.02
+_WATCH_ANEW_S: Final = 1.0
+"""How old a limit may be when the job's code is called again; each takes a thread to be set."""
 PAUSE_S: Final = 60.0
 """How long a job is left alone after trouble that is not one item's; meanwhile a run tells of it in Dagster."""
 LEAVE_S: Final = 10.0
@@ -67,6 +69,8 @@ class Worker:
         self._is_over = False
         self._run_id = run_id or f"inline-{uuid.uuid4().hex}"
         self._drains = 0
+        self._watched_from = -_WATCH_ANEW_S
+        self._options = DrainOptions(batch=BATCH, watch=self._watch)
 
     def order(self, names: list[str], seconds: float) -> None:
         """Work on jobs from now on for so long; called from another thread."""
@@ -106,7 +110,7 @@ class Worker:
         self._drains += 1
         run_id = f"{self._run_id}.{self._drains}"
         try:
-            drain(self._jobs[name], self._store, self._inbox, run_id=run_id, options=self._options)
+            drain_batch(self._jobs[name], self._store, self._inbox, run_id=run_id, options=self._options)
         except Exception as error:  # noqa: BLE001 - one job's trouble must not stop the others
             logger.warning("%s: job %s: %s; a run will take over", self._run_id, name, type(error).__name__)
             self._pause_until[name] = time.monotonic() + PAUSE_S
@@ -119,18 +123,15 @@ class Worker:
         now = time.monotonic()
         return [name for name, until in list(self._work_until.items()) if until > now and not self.is_paused(name)]
 
-    @property
-    def _options(self) -> DrainOptions:
-        # One batch: a claim takes longer than that.
-        return DrainOptions(batch=BATCH, linger_s=0.0, max_s=0.001, watch=self._watch)
-
     def _watch(self, is_at_risk: bool) -> None:
         if self._apply_s is None:
             return
-        if is_at_risk:
-            faulthandler.dump_traceback_later(self._apply_s, exit=True)
-        else:
+        if not is_at_risk:
             faulthandler.cancel_dump_traceback_later()
+            self._watched_from = -_WATCH_ANEW_S
+        elif time.monotonic() - self._watched_from >= _WATCH_ANEW_S:
+            faulthandler.dump_traceback_later(self._apply_s, exit=True)
+            self._watched_from = time.monotonic()
 
 
 def main() -> None:

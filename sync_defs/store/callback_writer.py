@@ -22,7 +22,7 @@ from sync_defs.store.callback_calls import CHUNK, RecordCalls, Rows, in_chunks
 from sync_defs.store.database import Database
 from sync_defs.store.isolation import Done, Isolation
 from sync_defs.store.mapping import RecordShaper
-from sync_defs.store.rejects import Versions, settle_rejects, version_of_text
+from sync_defs.store.rejects import Versions, has_open_rejects, settle_rejects, version_of_text
 from sync_defs.store.runs import check_lease, finish_run, lock_writing
 from sync_defs.store.session_watch import SessionWatch, shown_changes
 from sync_defs.store.staging import MISSING, item_error, reject_all, stage_counts, staged_errors
@@ -70,7 +70,7 @@ class CallbackWriter(Writer):
         self._sampled = frozenset({Action.UPDATED})
         self._sample_size = job.sample_size
         self._history: list[dict[str, Any]] = []
-        self._has_written = False
+        self._has_written = self._has_rejected = False
         self._closed_since = monotonic()
 
     def judge_missing(self, allow: Callable[[int, int], str | None]) -> None:
@@ -134,11 +134,22 @@ class CallbackWriter(Writer):
             setattr(counts, outcome.value, found.get(outcome.value, 0))
         if counts.row_count is not None:
             counts.row_count += counts.created - counts.deleted
-        counts.errors = [*staged_errors(self._connection, self._stage, self._database), *counts.errors]
+        rejected = staged_errors(self._connection, self._stage, self._database)
+        self._has_rejected = bool(rejected)
+        counts.errors = [*rejected, *counts.errors]
         return counts
 
     def finish(self, results: SyncResults, cursor_after: str | None) -> None:
         """See `Writer`."""
+        if self._has_rejected or has_open_rejects(self._connection, self._job.name):
+            self._settle_rejects()
+        if self._keeps_state:
+            from sync_defs.store.known_callbacks import remember
+
+            remember(self._connection, self._database.dialect, self._stage, self._job, self._run, self._handle)
+        finish_run(self._connection, self._run, results, cursor_after)
+
+    def _settle_rejects(self) -> None:
         settle_rejects(
             self._connection,
             self._stage,
@@ -151,11 +162,6 @@ class CallbackWriter(Writer):
             database=self._database,
             is_complete=self._is_complete and self._run.partition is None,
         )
-        if self._keeps_state:
-            from sync_defs.store.known_callbacks import remember
-
-            remember(self._connection, self._database.dialect, self._stage, self._job, self._run, self._handle)
-        finish_run(self._connection, results, cursor_after)
 
     def close(self) -> None:
         """Let the session go; the transaction stays with the caller."""

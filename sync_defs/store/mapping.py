@@ -32,7 +32,7 @@ def stage_table(
     return Table(
         name,
         MetaData(),
-        Column("seq", BigInteger, primary_key=True, autoincrement=False),
+        Column("seq", BigInteger, primary_key=not is_temporary or dialect.keys_item_stage, autoincrement=False),
         Column("external_id", String(255)),
         Column("action", String(16)),
         Column("is_deletion", Boolean),
@@ -44,6 +44,7 @@ def stage_table(
         *[Column(f"v{number}", _stage_type(column.type)) for number, column in enumerate(columns)],
         schema=None if is_temporary else SCHEMA,
         prefixes=("TEMPORARY",) if is_temporary else dialect.stage_prefixes,
+        postgresql_on_commit="DROP" if is_temporary else None,
     )
 
 

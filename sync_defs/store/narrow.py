@@ -1,7 +1,7 @@
 """Narrowing: run a set-based step whole, and when records break it, find exactly these."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -11,7 +11,7 @@ from sqlalchemy.sql import ColumnElement
 from sync_defs.errors import RecordError
 from sync_defs.results import Action
 from sync_defs.store.dialects import Refused, SqlDialect
-from sync_defs.store.dialects.ranges import HIGH, LOW, in_range
+from sync_defs.store.dialects.ranges import HIGH, LOW
 
 _CHUNK, _PART = 1_000, 50
 Where = ColumnElement[bool]
@@ -23,18 +23,14 @@ class Step:
     """What takes one action on the rows that a stage lists for it, in any range of the stage."""
 
     action: Action
-    write: Callable[[Where], Any]
-    """Builds the INSERT, UPDATE or DELETE."""
-    write_all: Callable[[Where], Any] | None = None
-    """Builds what does the same quicker where nothing is in its way, of a step without history; tried first."""
-    history: Callable[[Where], Any] | None = None
-    """Builds the statement that keeps old and new values, before."""
+    statements: Sequence[Any]
+    """Write history and target in any range of the stage (see `in_range`); the last one is counted."""
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What they want bound beside the range."""
+    write_all: Any = None
+    """Does the same quicker where nothing is in its way, of a step without history; tried first."""
     keep_history: Callable[[Where], None] | None = None
-    """Keeps them through this process, where the database cannot."""
-
-    def statements(self, where: Where) -> list[Any]:
-        """Return the statements for a range in their order; the last one writes the target."""
-        return [build(where) for build in (self.history, self.write) if build is not None]
+    """Keeps old and new values through this process, where the database cannot."""
 
 
 class Narrowing:
@@ -56,31 +52,28 @@ class Narrowing:
         """Return how many rows the step wrote in all, and the records that it had to leave out."""
         if low > high:
             return 0, []
-        where = in_range(self._stage)
-        statements = step.statements(where)
-        attempt = self._attempt_of(step, statements)
-        attempt_all = attempt if step.write_all is None else self._attempt_of(step, [step.write_all(where)])
+        attempt = self._attempt_of(step, step.statements)
+        attempt_all = attempt if step.write_all is None else self._attempt_of(step, [step.write_all])
         written = attempt_all(low, high)
         if not isinstance(written, RecordError):
             return written, []
         if low == high and step.write_all is None:
             return 0, [(low, written)]
         if step.keep_history is None:
-            found = self._dialect.write_apart(self._connection, self._stage, statements, low, high)
+            found = self._dialect.write_apart(self._connection, self._stage, step.statements, step.values, low, high)
             if found is not None:
                 return found
         return _narrowed(low, high, attempt, min(_CHUNK, (high - low + 2) // 2))
 
     def _attempt_of(self, step: Step, statements: Sequence[Any]) -> _Attempt:
-        """Return what runs a step over a range; the statements are built once, which takes longer than to run them."""
 
         def attempt(low: int, high: int) -> int | RecordError:
-            bounds = {LOW: low, HIGH: high}
+            values = {**step.values, LOW: low, HIGH: high}
             try:
                 with self._connection.begin_nested():
                     if step.keep_history is not None:
                         step.keep_history(self._stage.c.seq.between(low, high))
-                    return self._dialect.write_together(self._connection, statements, bounds)
+                    return self._dialect.write_together(self._connection, statements, values)
             except DBAPIError as error:
                 found = self._dialect.record_error(error)
                 if found is None:

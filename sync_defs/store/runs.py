@@ -94,8 +94,10 @@ def ensure_lock(database: Database, connection: Connection, name: str) -> None:
 def lock_writing(database: Database, connection: Connection, job_name: str) -> None:
     """Exclude every other writing transaction of the job until this one ends."""
     name = write_lock(job_name)
-    ensure_lock(database, connection, name)
-    connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
+    locked = select(leases.c.name).where(leases.c.name == name).with_for_update()
+    if connection.execute(locked).first() is None:
+        ensure_lock(database, connection, name)
+        connection.execute(locked)
 
 
 def check_lease(connection: Connection, run: Run) -> None:
@@ -145,24 +147,22 @@ def record_run(database: Database, connection: Connection, job: Job, run: Run, r
     return run
 
 
-def insert_run(connection: Connection, run: Run, *, report_due_at: datetime | None = None) -> None:
-    """Insert the run's row, in place of an earlier one of the same id."""
+def insert_run(connection: Connection, run: Run, **more: Any) -> None:
+    """Insert the run's row, with more of its columns, in place of an earlier one of the same id."""
     connection.execute(delete(runs).where(runs.c.run_id == run.run_id))
-    connection.execute(
-        insert(runs).values(
-            run_id=run.run_id,
-            job=run.job_name,
-            trigger=run.trigger.value,
-            status=run.status.value,
-            dry_run=run.dry_run,
-            is_full=run.is_full,
-            stage=None if run.is_item else run.stage,
-            watermark=run.watermark,
-            cursor_before=run.cursor_before,
-            started_at=run.started_at,
-            report_due_at=report_due_at,
-        )
-    )
+    values = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "trigger": run.trigger.value,
+        "status": run.status.value,
+        "dry_run": run.dry_run,
+        "is_full": run.is_full,
+        "stage": None if run.is_item else run.stage,
+        "watermark": run.watermark,
+        "cursor_before": run.cursor_before,
+        "started_at": run.started_at,
+    }
+    connection.execute(insert(runs).values(values | more))
 
 
 def abandoned_runs(connection: Connection, run: Run, now: datetime) -> list[Any]:
@@ -226,13 +226,18 @@ def recent_results(database: Database, job_name: str | None = None, *, limit: in
         return [results_from_json(text) for text in texts]
 
 
-def finish_run(connection: Connection, results: SyncResults, cursor_after: str | None) -> None:
+def finish_run(connection: Connection, run: Run, results: SyncResults, cursor_after: str | None) -> None:
     """Write a run's results and, if it moved, the job's cursor; a failure leaves results that were committed.
 
-    These stand where the connection broke between a commit and its reply, so that the run took it for a failure.
+    These stand where the connection broke between a commit and its reply, so that the run took it for a failure. A
+    single-item sync gets its row only now: nobody sees it before the commit.
     """
     text = json.dumps(results.to_dict())
     values = {"status": results.status.value, "completed_at": results.completed_at, "results": text}
+    if run.is_item:
+        report_due_at = results.completed_at + timedelta(seconds=run.report_after_s)
+        insert_run(connection, run, **values, report_due_at=report_due_at)
+        return
     statement = update(runs).where(runs.c.run_id == results.run_id).values(values)
     if results.status is RunStatus.FAILED:
         statement = statement.where(runs.c.status != RunStatus.SUCCEEDED.value)

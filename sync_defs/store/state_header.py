@@ -45,7 +45,7 @@ def save_header(connection: Connection, job_name: str, header: StateHeader, now:
 def move_checksum(connection: Connection, job_name: str, shift: int) -> None:
     """Move the checksum by what a transaction wrote, where the job's state has one."""
     header = load_header(connection, job_name)
-    if header is not None and header.checksum is not None and shift:
+    if header is not None and header.checksum is not None:
         moved = update(states).where(states.c.job == job_name).values(checksum=header.checksum ^ shift)
         connection.execute(moved)
 

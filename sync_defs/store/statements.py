@@ -1,13 +1,16 @@
 """The set-based statements between one run's stage and its target, built once for a run."""
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Self
 
 from sqlalchemy import (
     ColumnElement,
     Select,
+    String,
     Table,
     and_,
+    bindparam,
     case,
     exists,
     false,
@@ -28,10 +31,12 @@ from sync_defs.policies import MissingAction
 from sync_defs.results import Action
 from sync_defs.store import schema
 from sync_defs.store.database import Database
+from sync_defs.store.dialects.ranges import in_range
 from sync_defs.store.mapping import TableMapping
 from sync_defs.store.staging import MISSING, is_candidate
 
 MASK = "***"
+_RUN_ID, _CHANGED_AT = "history_run_id", "history_changed_at"
 
 
 class TableStatements:
@@ -54,6 +59,22 @@ class TableStatements:
         self.touched_up_to: int | None = None
         """Once no message can come in between: the last number of a change by one, 0 if there is none."""
         self.now = database.now()
+        self._clock = database.now
+        self._built: dict[Hashable, Any] = {}
+
+    def for_items(self, run: Run) -> Self:
+        """Return the same for another sync of single items, which takes longer to build its statements than to run.
+
+        Theirs depend on nothing but the job: what a run has of its own comes as `values`.
+        """
+        again = copy.copy(self)
+        again.run, again.now = run, self._clock()
+        return again
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return what the statements of `writing` want bound, beside the range."""
+        return {_RUN_ID: self.run.run_id, _CHANGED_AT: self.now}
 
     @property
     def history_facts(self) -> dict[str, Any]:
@@ -91,7 +112,11 @@ class TableStatements:
 
     def classify(self) -> Any:
         """Write into the stage what is to be done with each candidate, where it says otherwise; NULL is unchanged."""
-        return self.dialect.classify(self.stage, self.target, self._joins, self._judgement, is_candidate)
+
+        def build() -> Any:
+            return self.dialect.classify(self.stage, self.target, self._joins, self._judgement, is_candidate)
+
+        return self._once("classify", build)
 
     def count_rows(self) -> Select[Any]:
         """Count the target's rows, those of the run's partition if it has one."""
@@ -135,7 +160,23 @@ class TableStatements:
         ).where(self._is_missing())
         return insert(self.stage).from_select(["seq", "external_id", "action", "is_deletion", "v0"], rows)
 
-    def history(self, actions: Sequence[Action], where: ColumnElement[bool]) -> Any:
+    def writing(self, action: Action, *, with_history: bool) -> Sequence[Any]:
+        """Return what takes an action on the rows of a range of the stage (see `in_range`); history comes first."""
+        writes = {
+            Action.CREATED: self._insert,
+            Action.UPDATED: self._update,
+            Action.DELETED: self._delete,
+            Action.MARKED: self._mark,
+        }
+
+        def build() -> Sequence[Any]:
+            where = in_range(self.stage)
+            history = [self._history(action, where)] if with_history else []
+            return self.dialect.together([*history, writes[action](where)])
+
+        return self._once((action, with_history), build)
+
+    def _history(self, action: Action, where: ColumnElement[bool]) -> Any:
         """Write old and new values of the rows about to change into `sync_changes`."""
         s = self.stage
         old = self.dialect.json_object(self._pairs(list(self.mapping.columns)))
@@ -144,15 +185,15 @@ class TableStatements:
             select(
                 literal(self.mapping.job.name),
                 s.c.external_id,
-                literal(self.run.run_id),
+                bindparam(_RUN_ID, type_=String()),
                 literal(self._is_item),
                 s.c.action,
-                literal(self.now, schema.UtcDateTime()),
+                bindparam(_CHANGED_AT, type_=schema.UtcDateTime()),
                 case((s.c.action != Action.CREATED.value, old), else_=null()),
                 case((s.c.action.in_([Action.CREATED.value, Action.UPDATED.value]), new), else_=null()),
             )
             .select_from(s.outerjoin(self.target, self._joins(s)))
-            .where(s.c.action.in_([action.value for action in actions]), self._wants_write(s), where)
+            .where(s.c.action == action.value, self._wants_write(s), where)
         )
         names = ["job", "external_id", "run_id", "is_item", "action", "changed_at", "old_values", "new_values"]
         return insert(schema.changes).from_select(names, rows)
@@ -169,36 +210,48 @@ class TableStatements:
             .limit(limit)
         )
 
-    def delete(self, where: ColumnElement[bool]) -> Any:
+    def _delete(self, where: ColumnElement[bool]) -> Any:
         """Delete the rows that the stage lists for it."""
         return self.dialect.delete_keys(self.target, self.key, self._keys(Action.DELETED, where))
 
-    def mark(self, where: ColumnElement[bool]) -> Any:
+    def _mark(self, where: ColumnElement[bool]) -> Any:
         """Mark the rows that the stage lists for it."""
         s, column = self.stage, self.target.columns[str(self.policy.column)]
         is_marked = and_(self._joins(s), s.c.action == Action.MARKED.value, where)
         return self.dialect.update_from(self.target, {column: literal(self.policy.value, column.type)}, is_marked)
 
-    def update(self, where: ColumnElement[bool]) -> Any:
+    def _update(self, where: ColumnElement[bool]) -> Any:
         """Update rows that differ and hold no newer version: both are decided here, not before."""
         s = self.stage
         pairs = dict(zip(self.mapping.columns[1:], self._values[1:], strict=True))
         differing = and_(self._joins(s), s.c.action == Action.UPDATED.value, self._wants_update(s), where)
         return self.dialect.update_from(self.target, pairs, differing)
 
-    def insert(self, where: ColumnElement[bool]) -> Any:
+    def _insert(self, where: ColumnElement[bool]) -> Any:
         """Insert the rows that are not there."""
         s = self.stage
         rows = self._new_rows(where).where(~exists().where(self._joins(s))).order_by(s.c.seq)
         return self.dialect.insert_missing(self.target, self.key.key, self.mapping.names, rows)
 
-    def fill(self, where: ColumnElement[bool]) -> Any:
-        """Insert the rows into a target that has none, and look for nothing; fails where there is one after all.
+    def insert_nothing(self) -> Any:
+        """Insert no row, but fail as an INSERT would for which the target lacks an index."""
+        return self._insert(false())
+
+    def filling(self) -> Any:
+        """Insert the rows of a range into a target that has none, and look for nothing; fails where there is one.
 
         In random order of keys, an index of the target would be read and written again and again.
         """
-        rows = self.dialect.sorted_rows(self._new_rows(where), self.stage.c.v0)
+        rows = self.dialect.sorted_rows(self._new_rows(in_range(self.stage)), self.stage.c.v0)
         return insert(self.target).from_select(self.mapping.names, rows)
+
+    def _once(self, name: Hashable, build: Callable[[], Any]) -> Any:
+        """Build a statement of single items but once; those of a run are made for what the run knows by then."""
+        if not self._is_item:
+            return build()
+        if name not in self._built:
+            self._built[name] = build()
+        return self._built[name]
 
     def _new_rows(self, where: ColumnElement[bool]) -> Select[Any]:
         s = self.stage

@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, cast
 
@@ -38,7 +38,14 @@ from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, 
 from sync_defs.store.rejects import has_open_rejects, kept_records
 from sync_defs.store.staging import load, load_missing
 from sync_defs.store.statements import TableStatements
-from sync_defs.store.table_writer import TableWriter, count_missing, count_rows, diff_table, expected_without_state
+from sync_defs.store.table_writer import (
+    TableWriter,
+    count_missing,
+    count_rows,
+    diff_items,
+    diff_table,
+    expected_without_state,
+)
 from sync_defs.store.unchanged_writer import UnchangedWriter
 
 ITEM_SAMPLES: Final = 100
@@ -63,6 +70,7 @@ class SqlStore(Store):
         self._mappings: dict[Job, TableMapping] = {}
         self._stages: dict[str, Table] = {}
         self._item_stages: dict[tuple[int, ...], Table] = {}
+        self._item_statements: dict[Job, TableStatements] = {}
         self._prepared: dict[Job, float] = {}
 
     @property
@@ -204,7 +212,7 @@ class SqlStore(Store):
     def end_run(self, job: Job, run: Run, results: SyncResults) -> None:
         """See `Store`."""
         with self.database.write() as connection:
-            runs.finish_run(connection, results, None)
+            runs.finish_run(connection, run, results, None)
             self._stages.pop(run.stage, None)
             self._drop_stage(connection, run.run_id, run.stage)
             runs.release_lease(connection, run)
@@ -223,20 +231,20 @@ class SqlStore(Store):
         with self.database.write() as connection:
             self.database.dialect.begin_upsert(connection)
             runs.lock_writing(self.database, connection, job.name)
-            runs.insert_run(connection, run, report_due_at=self.now() + timedelta(seconds=run.report_after_s))
             kept = keep(connection) if keep is not None else set(range(len(items)))
             self.database.dialect.create_item_stage(connection, stage, self._held(job))
             load(connection, self.database, stage, [item for number, item in enumerate(items) if number in kept])
             if isinstance(job, TableSync):
-                diff_table(connection, self._statements(job, stage, run), may_repeat=True, sample_size=0)
-            handle = StageHandle(run_id=run.run_id, job_name=job.name)
+                diff_items(connection, self._statements(job, stage, run), len(kept))
+            handle = StageHandle(run_id=run.run_id, job_name=job.name, fetched=len(items))
             with self._writer(connection, stage, job, run, handle) as writer:
                 writer.judge_missing(lambda _missing, _rows: None)
                 writer.write(lambda _done: None)
                 results = _item_results(connection, stage, items, kept)
                 applied = [result for number, result in enumerate(results) if number in kept]
                 self._finish_items(job, run, writer, applied)
-            runs.note_confirmed(connection, stage, run, self.now())
+            if any(result.action is Action.UNCHANGED for result in applied):
+                runs.note_confirmed(connection, stage, run, self.now())
             if settle is not None:
                 settle(connection, results)
             self.database.dialect.drop_item_stage(connection, stage)
@@ -330,7 +338,12 @@ class SqlStore(Store):
         return self._mapping(job).columns if isinstance(job, TableSync) else ()
 
     def _statements(self, job: Job, stage: Table, run: Run) -> TableStatements:
-        return TableStatements(self._mapping(cast("TableSync", job)), stage, self.database, run)
+        mapping = self._mapping(cast("TableSync", job))
+        if not run.is_item or not self.database.dialect.has_temporary_tables:
+            return TableStatements(mapping, stage, self.database, run)
+        if job not in self._item_statements:
+            self._item_statements[job] = TableStatements(mapping, stage, self.database, run)
+        return self._item_statements[job].for_items(run)
 
     @contextmanager
     def _writer(

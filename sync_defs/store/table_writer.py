@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, false, func, select
+from sqlalchemy import Connection, func, select
 
 from sync_defs.engine.ports import ChangeCounts, Run, StageHandle, Writer
 from sync_defs.errors import OutcomeError
@@ -24,6 +23,8 @@ from sync_defs.store.state_header import forget, load_header, move_checksum
 from sync_defs.store.statements import MASK, TableStatements
 
 _PASSES = 3
+_FEW = 20
+"""Single items whose stage is read as a whole in less time than it takes to prepare it."""
 
 
 class TableWriter(Writer):
@@ -53,7 +54,7 @@ class TableWriter(Writer):
         self._delete_errors: list[ItemError] = []
         self._logs_creations = True
         self._samples: list[SampledChange] = []
-        self._is_empty = self._fills = False
+        self._is_empty = self._fills = self._has_rejected = False
         self._found = Counter[str | None]()
         self._shift: Shift | None = None
 
@@ -62,9 +63,8 @@ class TableWriter(Writer):
         # The job's write lock is held: no single-item sync of it commits from here on.
         if not self._run.is_item:
             self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
-        self._is_empty = is_empty(self._connection, self._statements)
-        self._fills = self._is_empty and not self._run.is_item
-        self._logs_creations = not self._fills
+            self._is_empty = self._fills = is_empty(self._connection, self._statements)
+            self._logs_creations = not self._fills
         if not self._is_complete:
             return
         policy = self._statements.policy.action
@@ -123,20 +123,20 @@ class TableWriter(Writer):
             row_count=self._row_count(),
             samples=self._samples,
         )
+        # Of messages, deletions may be rejected too, which are not counted with the records.
         if counts.rejected or self._run.is_item:
             counts.errors = staged_errors(self._connection, self._statements.stage, self._database)
+            self._has_rejected = bool(counts.errors)
         counts.errors += self._delete_errors
         return counts
 
     def finish(self, results: SyncResults, cursor_after: str | None) -> None:
         """See `Writer`."""
-        # Of messages, deletions may be rejected too, which are not counted with the records.
-        may_have_rejected = self._run.is_item or self._found[Outcome.REJECTED.value]
-        if may_have_rejected or has_open_rejects(self._connection, self._run.job_name):
+        if self._has_rejected or has_open_rejects(self._connection, self._run.job_name):
             self._settle_rejects()
         if not self._run.dry_run:
             self._remember(self._shift.measure() if self._shift is not None else None)
-        finish_run(self._connection, results, cursor_after)
+        finish_run(self._connection, self._run, results, cursor_after)
 
     def _settle_rejects(self) -> None:
         column, mapping = self._statements.version, self._statements.mapping
@@ -157,7 +157,8 @@ class TableWriter(Writer):
         """Keep what the next run may know by; chosen ids that change nothing leave it as it was."""
         job_name = self._run.job_name
         if self._run.is_item:
-            move_checksum(self._connection, job_name, shift or 0)
+            if shift:
+                move_checksum(self._connection, job_name, shift)
         elif self._handle.has_prints:
             from sync_defs.store.known import remember  # numpy: not for what only takes in messages
 
@@ -183,6 +184,9 @@ class TableWriter(Writer):
         return self._handle.has_prints
 
     def _range(self) -> tuple[int, int]:
+        """Return the lowest and the highest number that the stage may have; items are numbered from 1."""
+        if self._run.is_item:
+            return 1, self._handle.fetched
         seq = self._statements.stage.c.seq
         low, high = self._connection.execute(select(func.min(seq), func.max(seq))).one()
         return (low, high) if low is not None else (1, 0)
@@ -192,36 +196,33 @@ class TableWriter(Writer):
         action = self._statements.policy.action
         if action is MissingAction.KEEP:
             return None
-        if action is MissingAction.MARK:
-            return self._step(Action.MARKED, self._statements.mark)
-        return self._step(Action.DELETED, self._statements.delete)
+        return self._step(Action.MARKED if action is MissingAction.MARK else Action.DELETED)
 
     def _change(self, high: int) -> Counter[Action]:
         """Update, then insert: what a row gives up by its update, a new one may have."""
-        created = self._step(Action.CREATED, self._statements.insert, is_logged=self._logs_creations)
-        steps = [replace(created, write_all=self._statements.fill) if self._fills else created]
         if self._fills:
             # No row is in the way, but of a key without a unique index the next run could not say so.
-            self._connection.execute(self._statements.insert(false()))
-        # A key alone never differs.
-        if len(self._statements.mapping.names) > 1:
-            steps.insert(0, self._step(Action.UPDATED, self._statements.update))
+            self._connection.execute(self._statements.insert_nothing())
         written = Counter[Action]()
-        for step in steps:
-            if self._found[step.action.value]:
-                written[step.action], refused = self._narrowing.run(1, high, step)
+        for action in (Action.UPDATED, Action.CREATED):
+            if self._found[action.value]:
+                written[action], refused = self._narrowing.run(1, high, self._step(action))
                 reject_all(self._connection, self._statements.stage, refused)
-                self._found[step.action.value] -= len(refused)
+                self._found[action.value] -= len(refused)
                 self._found[Outcome.REJECTED.value] += len(refused)
         return written
 
-    def _step(self, action: Action, write: Callable[[Any], Any], *, is_logged: bool = True) -> Step:
-        if not is_logged or not (self._statements.mapping.job.history or self._run.is_item):
-            return Step(action=action, write=write)
-        if self._database.dialect.builds_json:
-            return Step(action=action, write=write, history=partial(self._statements.history, [action]))
-        keep = partial(write_history, self._connection, self._statements, [action])
-        return Step(action=action, write=write, keep_history=keep)
+    def _step(self, action: Action) -> Step:
+        is_creation = action is Action.CREATED
+        is_logged = self._statements.mapping.job.history or self._run.is_item
+        if not is_logged or (is_creation and not self._logs_creations):
+            write_all = self._statements.filling() if is_creation and self._fills else None
+            statements = self._statements.writing(action, with_history=False)
+            return Step(action=action, statements=statements, write_all=write_all)
+        with_history = self._database.dialect.builds_json
+        statements = self._statements.writing(action, with_history=with_history)
+        keep = None if with_history else partial(write_history, self._connection, self._statements, [action])
+        return Step(action=action, statements=statements, values=self._statements.values, keep_history=keep)
 
     def _withhold(self, refused: Refused) -> None:
         stage = self._statements.stage
@@ -270,15 +271,27 @@ def diff_table(
     """
     is_first_load = is_empty(connection, statements)
     statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"], is_first_load=is_first_load)
-    if may_repeat and connection.execute(statements.has_duplicates()).first() is not None:
-        connection.execute(statements.skip_duplicates())
-    connection.execute(statements.classify())
+    classify(connection, statements, may_repeat=may_repeat)
     found = stage_counts(connection, statements.stage)
     counts = ChangeCounts(unchanged=found.get(None, 0))
     for outcome in set(Outcome) - {Outcome.UNCHANGED}:
         setattr(counts, outcome.value, found.get(outcome.value, 0))
     counts.samples = _samples(connection, statements, sample_size) if counts.updated else []
     return counts
+
+
+def diff_items(connection: Connection, statements: TableStatements, items: int) -> None:
+    """Classify the stage of so many single items; what becomes of them is told once they are written."""
+    if items > _FEW:
+        statements.dialect.prepare_stage(connection, statements.stage, ["v0", "external_id"])
+    classify(connection, statements, may_repeat=items > 1)
+
+
+def classify(connection: Connection, statements: TableStatements, *, may_repeat: bool) -> None:
+    """Write into a stage what is to be done with each record; of a key that it has several times, with one of them."""
+    if may_repeat and connection.execute(statements.has_duplicates()).first() is not None:
+        connection.execute(statements.skip_duplicates())
+    connection.execute(statements.classify())
 
 
 def _samples(

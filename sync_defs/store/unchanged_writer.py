@@ -37,4 +37,4 @@ class UnchangedWriter(Writer):
         """See `Writer`."""
         if not self._run.dry_run:
             self._remember()
-        finish_run(self._connection, results, cursor_after)
+        finish_run(self._connection, self._run, results, cursor_after)

@@ -38,16 +38,15 @@ def test_jobs_that_write_one_table_do_not_disturb_each_other(database: Database)
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
-def test_each_transaction_has_the_indexes(database: Database) -> None:
+def test_a_transaction_of_many_items_has_the_indexes(database: Database) -> None:
     store, seen = SqlStore(database), list[int]()
 
     def count(connection: sa.Connection, _results: Any) -> None:
         indexes = "SELECT count(*) FROM sqlite_temp_master WHERE type = 'index' AND sql IS NOT NULL"
         seen.append(connection.exec_driver_sql(indexes).scalar_one())
 
-    for number in range(3):
-        sync_items(job("one", "n"), store, [{"id": "a", "n": number}], settle=count)
     one = job("one", "n")
-    for number in range(3):
-        sync_items(one, store, [{"id": "a", "n": number}], settle=count)
-    assert seen == [2] * 6
+    sync_items(one, store, [{"id": "a", "n": 0}], settle=count)
+    for each in (one, one, job("one", "n")):
+        sync_items(each, store, [{"id": f"a{number}", "n": number} for number in range(21)], settle=count)
+    assert seen == [0, 2, 2, 2]

@@ -75,6 +75,8 @@ class SqlDialect(ABC):
     """Words between CREATE and TABLE of a stage."""
     has_temporary_tables: bool = False
     """Whether a transaction may make a table that only its connection sees, for the stage of single items."""
+    keys_item_stage: bool = True
+    """Whether the stage of single items has a primary key."""
     keeps_time_zones: bool
     """Whether a `DateTime(timezone=True)` column comes back with its zone."""
     install: str = ""
@@ -143,6 +145,10 @@ class SqlDialect(ABC):
     def count_written(self, connection: Connection, statement: Any, values: Mapping[str, Any] | None = None) -> int:
         """Execute an INSERT, UPDATE or DELETE and return exactly how many rows it wrote."""
 
+    def together(self, statements: Sequence[Any]) -> Sequence[Any]:
+        """Return what writes history and target in the form in which `write_together` and `write_apart` send it."""
+        return statements
+
     def write_together(self, connection: Connection, statements: Sequence[Any], values: Mapping[str, Any]) -> int:
         """Execute what writes history and target, and return exactly how many rows the last statement wrote."""
         *before, write = statements
@@ -151,11 +157,17 @@ class SqlDialect(ABC):
         return self.count_written(connection, write, values)
 
     def write_apart(
-        self, connection: Connection, stage: Table, statements: Sequence[Any], low: int, high: int
+        self,
+        connection: Connection,
+        stage: Table,
+        statements: Sequence[Any],
+        values: Mapping[str, Any],
+        low: int,
+        high: int,
     ) -> tuple[int, Refused] | None:
         """Write all records of a range of a stage but those that a constraint refuses.
 
-        The statements write history and target in any range of it (see `in_range`); the last one is counted.
+        The statements write history and target in any range of it (see `in_range`), with the values bound beside it.
         An error that no record can cause raises, and the transaction cannot go on. None, where the database has no
         way of its own for it: then nothing is written.
         """

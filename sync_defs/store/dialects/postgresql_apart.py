@@ -1,6 +1,6 @@
 """The block of PL/pgSQL that writes a range of a stage without the records that a constraint refuses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -80,14 +80,14 @@ def counting(statements: Sequence[Any]) -> Select[Any]:
 
 
 def write_apart(
-    connection: Connection, stage: Table, statements: Sequence[Any], low: int, high: int
+    connection: Connection, stage: Table, statements: Sequence[Any], values: Mapping[str, Any], low: int, high: int
 ) -> tuple[int, list[tuple[int, str, str | None, str | None]]]:
     """Return how many rows were written, and of each record refused its number, SQLSTATE, column and constraint."""
     block = _BLOCK.format(
         # No value can hold what is drawn now.
         quote=f"$sync_defs_{uuid4().hex}$",
-        statement=_written_out(connection, counting(statements)),
-        note=_written_out(connection, _note(stage)),
+        statement=_written_out(connection, _counted(statements), values),
+        note=_written_out(connection, _note(stage), {}),
         low=int(low),
         high=int(high),
     )
@@ -109,11 +109,16 @@ def _note(stage: Table) -> Any:
     return update(stage).where(stage.c.seq == literal_column("sync_defs_low")).values(found)
 
 
-def _written_out(connection: Connection, statement: Any) -> str:
+def _counted(statements: Sequence[Any]) -> Select[Any]:
+    [statement] = statements
+    return statement if statement.is_select else counting([statement])
+
+
+def _written_out(connection: Connection, statement: Any, bound: Mapping[str, Any]) -> str:
     """Return a statement with its values in it, as the driver quotes them, and with the block's variables as bounds."""
     from psycopg import ClientCursor  # not for what never gets here
 
-    text, values = as_sent(connection, statement, {LOW: 0, HIGH: 0})
+    text, values = as_sent(connection, statement, {**bound, LOW: 0, HIGH: 0})
     for name, variable in ((LOW, "sync_defs_low"), (HIGH, "sync_defs_high")):
         text = text.replace(f"%({name})s", variable)
     driver: Any = connection.connection.driver_connection

@@ -95,10 +95,16 @@ class SqliteDialect(SqlDialect):
         return int(connection.execute(select(func.changes())).scalar_one())
 
     def write_apart(
-        self, connection: Connection, stage: Table, statements: Sequence[Any], low: int, high: int
+        self,
+        connection: Connection,
+        stage: Table,
+        statements: Sequence[Any],
+        values: Mapping[str, Any],
+        low: int,
+        high: int,
     ) -> tuple[int, Refused] | None:
         """Write row by row only where 25 rows fail: there is no round trip to save."""
-        return SqliteApart(connection, statements, _refusal).run(low, high)
+        return SqliteApart(connection, statements, values, _refusal).run(low, high)
 
     def insert_missing(self, table: Table, key: str, columns: Sequence[str], rows: Select[Any]) -> Any:
         """Return a plain INSERT … SELECT: the transaction excludes every other writer."""

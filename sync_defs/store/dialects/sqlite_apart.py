@@ -1,7 +1,7 @@
 """How SQLite writes a range of a stage without the records that a constraint refuses: by statements prepared once."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -25,10 +25,11 @@ class SqliteApart:
         self,
         connection: Connection,
         statements: Sequence[Any],
+        values: Mapping[str, Any],
         record_error: Callable[[BaseException], RecordError | None],
     ) -> None:
         """Prepare the statements, the last of which writes the target."""
-        self._prepared = [_prepared(*as_sent(connection, statement, _BOUNDS)) for statement in statements]
+        self._prepared = [_prepared(*as_sent(connection, statement, {**values, **_BOUNDS})) for statement in statements]
         # A failed statement undoes only itself: with no history before it, there is nothing else to undo.
         self._undoes = len(statements) > 1
         self._record_error = record_error
