@@ -1,5 +1,6 @@
 """How a table job's records become rows of a stage, and where the stage's columns meet the target's."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 from sqlalchemy import CHAR, BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text, types
+from sqlalchemy.schema import CreateTable
 
 from sync_defs.engine.external_id import are_plain_ids
 from sync_defs.engine.ports import Shaped, Shaper
@@ -32,7 +34,7 @@ def stage_table(
     return Table(
         name,
         MetaData(),
-        Column("seq", BigInteger, primary_key=not is_temporary or dialect.keys_item_stage, autoincrement=False),
+        Column("seq", BigInteger, primary_key=not is_temporary or not dialect.keeps_item_stage, autoincrement=False),
         Column("external_id", String(255)),
         Column("action", String(16)),
         Column("is_deletion", Boolean),
@@ -44,8 +46,17 @@ def stage_table(
         *[Column(f"v{number}", _stage_type(column.type)) for number, column in enumerate(columns)],
         schema=None if is_temporary else SCHEMA,
         prefixes=("TEMPORARY",) if is_temporary else dialect.stage_prefixes,
-        postgresql_on_commit="DROP" if is_temporary else None,
     )
+
+
+def item_stage_table(database: Database, columns: Sequence[Column[Any]]) -> Table:
+    """Return the definition of a temporary stage of single items; one that is kept is named by its columns."""
+    stage = stage_table("sync_item_stage", database.dialect, columns, is_temporary=True)
+    if not database.dialect.keeps_item_stage:
+        return stage
+    made = str(CreateTable(stage).compile(dialect=database.engine.dialect))
+    digest = hashlib.sha256(made.encode()).hexdigest()[:16]
+    return stage_table(f"{stage.name}_{digest}", database.dialect, columns, is_temporary=True)
 
 
 def _stage_type(kind: Any) -> Any:

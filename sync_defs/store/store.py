@@ -34,7 +34,7 @@ from sync_defs.store.callback_writer import callback_writing
 from sync_defs.store.coerce import encode_record
 from sync_defs.store.database import Database
 from sync_defs.store.frames import frame_pages
-from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, stage_table
+from sync_defs.store.mapping import RecordShaper, TableMapping, check_key_type, item_stage_table, stage_table
 from sync_defs.store.rejects import has_open_rejects, kept_records
 from sync_defs.store.staging import load, load_missing
 from sync_defs.store.statements import TableStatements
@@ -56,8 +56,6 @@ PREPARED_S: Final = 30.0
 
 _IS_MADE = "is made"
 """In the `info` of a stage that is in the database."""
-_ITEM_STAGE = "sync_item_stage"
-"""Of a connection's own, so that transactions at the same time may have one each."""
 
 
 class SqlStore(Store):
@@ -326,7 +324,7 @@ class SqlStore(Store):
         columns = self._held(job)
         same = tuple(map(id, columns))
         if same not in self._item_stages:
-            self._item_stages[same] = stage_table(_ITEM_STAGE, dialect, columns, is_temporary=True)
+            self._item_stages[same] = item_stage_table(self.database, columns)
         return self._item_stages[same]
 
     def _mapping(self, job: TableSync) -> TableMapping:

@@ -75,8 +75,8 @@ class SqlDialect(ABC):
     """Words between CREATE and TABLE of a stage."""
     has_temporary_tables: bool = False
     """Whether a transaction may make a table that only its connection sees, for the stage of single items."""
-    keys_item_stage: bool = True
-    """Whether the stage of single items has a primary key."""
+    keeps_item_stage: bool = False
+    """Whether that table stays with its connection; it has no primary key then, which only few rows would use."""
     keeps_time_zones: bool
     """Whether a `DateTime(timezone=True)` column comes back with its zone."""
     install: str = ""
@@ -113,7 +113,7 @@ class SqlDialect(ABC):
             connection.exec_driver_sql(statement)
 
     def drop_item_stage(self, connection: Connection, stage: Table) -> None:
-        """Drop the stage of single items inside the transaction of the data."""
+        """Drop the stage of single items, or empty it, inside the transaction of the data."""
         stage.drop(connection)
 
     @abstractmethod

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.sql import ColumnElement
 
 from sync_defs.errors import RecordError
-from sync_defs.store.dialects import postgresql_apart
+from sync_defs.store.dialects import postgresql_apart, postgresql_items
 from sync_defs.store.dialects.dialect import (
     ENGINE_OPTIONS,
     SQLSTATES,
@@ -62,7 +62,7 @@ class PostgresqlDialect(SqlDialect):
     schema = "sync_defs"
     stage_prefixes = ("UNLOGGED",)
     has_temporary_tables = True
-    keys_item_stage = False  # its index takes a fifth of the time in which the table is made, and few rows are hashed
+    keeps_item_stage = True
     keeps_time_zones = True
 
     def create_engine(self, url: URL) -> Engine:
@@ -71,8 +71,13 @@ class PostgresqlDialect(SqlDialect):
             url = url.set(drivername="postgresql+psycopg")
         return create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True)
 
+    def create_item_stage(self, connection: Connection, stage: Table, target: Sequence[Column[Any]]) -> None:
+        """Take the connection's own table, or make it."""
+        postgresql_items.create(connection, stage)
+
     def drop_item_stage(self, connection: Connection, stage: Table) -> None:
-        """Leave it to the commit."""
+        """Empty it."""
+        postgresql_items.clear(connection, stage)
 
     def bulk_load(self, connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
         """COPY the rows, converted as SQLAlchemy would bind them; columns without a value are left out."""
