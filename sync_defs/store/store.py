@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from sqlalchemy import Column, Connection, MetaData, SingletonThreadPool, Table, inspect, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
 
 from sync_defs.engine.ports import (
     ChangeCounts,
@@ -69,7 +69,7 @@ class SqlStore(Store):
         self._stages: dict[str, Table] = {}
         self._item_stages: dict[tuple[int, ...], Table] = {}
         self._item_statements: dict[Job, TableStatements] = {}
-        self._prepared: dict[Job, float] = {}
+        self._looked_at: dict[Job | None, float] = {}
 
     @property
     def takes_threads(self) -> bool:
@@ -82,16 +82,11 @@ class SqlStore(Store):
 
     def prepare(self, job: Job) -> None:
         """See `Store`; what was right is looked at again after 30 s, since messages come many a second."""
-        if job in self._prepared and time.monotonic() < self._prepared[job] + PREPARED_S:
-            return
-        self.database.ensure_ready()
+        self._look(None, self.database.ensure_ready)
         if isinstance(job, TableSync):
-            self._check_target(job)
+            self._look(job, partial(self._check_target, job))
         elif is_callback_job(job):
-            absent = self._absent([getattr(table, "__table__", table) for table in job.create_tables])
-            if absent:
-                self._create(absent)
-        self._prepared[job] = time.monotonic()
+            self._look(job, partial(self._make_tables, job.create_tables))
 
     def begin_run(self, job: Job, request: RunRequest) -> Run:
         """See `Store`."""
@@ -367,44 +362,51 @@ class SqlStore(Store):
             return partial(known_callbacks.remember, connection, self.database.dialect, stage, job, run, handle)
         return partial(known.remember, connection, self._statements(job, stage, run), run, handle, 0)
 
+    def _look(self, what: Job | None, look: Callable[[], None]) -> None:
+        """Look whether a job's tables, or those of the library, are as they must be, unless that was so just now."""
+        if time.monotonic() >= self._looked_at.get(what, -PREPARED_S) + PREPARED_S:
+            look()
+            self._looked_at[what] = time.monotonic()
+
     def _check_target(self, job: TableSync) -> None:
         table = job.target
         check_key_type(job)
-        absent = self._absent([table])
-        if absent and job.create_table:
-            self._create(absent)
-        elif absent:
-            raise ConfigurationError(
-                f"job {job.name!r}: table {table.fullname!r} does not exist in {self.database.label}; "
-                "create it, or pass create_table=True",
-                code="unknown_table",
-            )
-        else:
-            self._check_columns(job)
-
-    def _absent(self, tables: Sequence[Table]) -> list[Table]:
-        if not tables:
-            return []
-        with self.database.read() as connection:
-            inspector = inspect(connection)
-            return [table for table in tables if not inspector.has_table(table.name, schema=table.schema)]
-
-    def _create(self, tables: Sequence[Table]) -> None:
-        with self.database.write() as connection:
-            for table in tables:
-                table.create(connection, checkfirst=True)
-
-    def _check_columns(self, job: TableSync) -> None:
-        table = job.target
-        with self.database.read() as connection:
-            present = {column["name"] for column in inspect(connection).get_columns(table.name, schema=table.schema)}
-        absent = [c.name for c in self._mapping(job).columns if c.name not in present]
+        present = self._columns_there(table)
+        if present is None:
+            if not job.create_table:
+                raise ConfigurationError(
+                    f"job {job.name!r}: table {table.fullname!r} does not exist in {self.database.label}; "
+                    "create it, or pass create_table=True",
+                    code="unknown_table",
+                )
+            self._make_tables([table])
+            return
+        absent = [column.name for column in self._mapping(job).columns if column.name not in present]
         if absent:
             raise ConfigurationError(
                 f"job {job.name!r}: table {table.fullname!r} in {self.database.label} has no column "
                 f"{', '.join(map(repr, absent))}; migrate the table",
                 code="unknown_column",
             )
+
+    def _columns_there(self, table: Table) -> set[str] | None:
+        """Return the names of the columns that a table has in the database; None: there is no such table."""
+        with self.database.read() as connection:
+            try:
+                return {column["name"] for column in inspect(connection).get_columns(table.name, schema=table.schema)}
+            except NoSuchTableError:
+                return None
+
+    def _make_tables(self, tables: Sequence[Any]) -> None:
+        """Create those of a job's tables, or mapped classes, that are not there."""
+        found = [getattr(table, "__table__", table) for table in tables]
+        with self.database.read() as connection:
+            inspector = inspect(connection)
+            absent = [table for table in found if not inspector.has_table(table.name, schema=table.schema)]
+        if absent:
+            with self.database.write() as connection:
+                for table in absent:
+                    table.create(connection, checkfirst=True)
 
     def _bury_abandoned(self, connection: Connection, run: Run) -> None:
         """End the runs that died, and drop what stages are left: whoever holds the lease knows that they are dead."""
