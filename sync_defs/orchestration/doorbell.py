@@ -23,7 +23,7 @@ from sync_defs.job import Job
 from sync_defs.orchestration.bell_cursor import BellCursor
 from sync_defs.orchestration.ghosts import Ghosts
 from sync_defs.orchestration.names import DATABASE_KEY, DEFAULT_NAMES, TRIGGER_TAG, Names
-from sync_defs.orchestration.telling import AssetEvents, untold_events
+from sync_defs.orchestration.telling import AssetEvents, tidings
 from sync_defs.policies import Delivery
 from sync_defs.results import Trigger
 from sync_defs.store import Database, SqlStore
@@ -158,7 +158,7 @@ class _Bell:
         self.ghosts.report(context, database)
         silent = cursor.rung_within(RING_S, now=database.now().timestamp())
         ring = self._watch(context, Inbox(database), silent)
-        events, receipt = untold_events(SqlStore(database), self.jobs, self.names)
+        news = tidings(SqlStore(database), self.jobs, self.names, cursor.unwell)
         now = database.now().timestamp()
         # The keys guard a tick that dies before its cursor is stored; they name a time, never a message.
         requests = [
@@ -169,9 +169,9 @@ class _Bell:
             )
             for name in ring
         ]
-        reason = None if requests else _reason(events, silent)
-        after = cursor.after(ring, told=receipt, now=now, keep_s=RING_S)
-        return dg.SensorResult(run_requests=requests, skip_reason=reason, asset_events=events, cursor=after.text())
+        reason = None if requests else _reason(news.events, silent)
+        after = cursor.after(ring, told=news.receipt, unwell=news.unwell, now=now, keep_s=RING_S)
+        return dg.SensorResult(run_requests=requests, skip_reason=reason, asset_events=news.events, cursor=after.text())
 
     def _watch(self, context: dg.SensorEvaluationContext, inbox: Inbox, silent: Iterable[str]) -> list[str]:
         """Return the jobs to ring for, as soon as there is one; none, if the time ran out before."""

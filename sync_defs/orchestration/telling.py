@@ -1,6 +1,7 @@
 """What Dagster is told of applied messages: a materialization of the asset and its check, one of each for many."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -41,17 +42,33 @@ def drain_events(job: Job, asset: dg.AssetKey, store: SqlStore, results: DrainRe
     return events
 
 
-def inbox_events(job: Job, asset: dg.AssetKey, store: SqlStore) -> AssetEvents:
+def inbox_events(job: Job, asset: dg.AssetKey, store: SqlStore) -> list[dg.AssetCheckEvaluation]:
     """Return what the checks of a job's inbox say now."""
     verdicts = standing_verdicts(job, store.database, INBOX_CHECKS)
     return [verdict.evaluation(asset) for verdict in verdicts]
 
 
-def untold_events(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES) -> tuple[AssetEvents, str | None]:
-    """Return the events of item syncs of which nobody has told so far, and the receipt to confirm them by.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidings:
+    """What a tick of the inbox sensor tells of."""
 
-    They come again after a minute without `confirm_reports` for the receipt, an instant in ISO 8601; None: there are
-    no such syncs.
+    events: AssetEvents
+    receipt: str | None
+    """To confirm them by, an instant in ISO 8601: without it they come again after a minute. None: there are none."""
+    unwell: Sequence[str]
+    """Jobs of whose inbox a check fails."""
+
+
+def tidings(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES, unwell: Sequence[str] = ()) -> Tidings:
+    """Return the events of item syncs of which nobody has told so far, and of inboxes that are not well, or again are.
+
+    Of one that was well and is, nothing is told, since each event takes Dagster as long as the sync of an item.
+
+    Args:
+        store: where the syncs are.
+        jobs: whose syncs and inboxes.
+        names: what the definitions of the jobs are called.
+        unwell: what the last tick returned of it.
     """
     jobs_by_name = {job.name: job for job in jobs}
     until = store.now() + timedelta(seconds=TELL_S)
@@ -61,9 +78,15 @@ def untold_events(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_N
     events: AssetEvents = []
     for name, told in by_job.items():
         events += drain_events(jobs_by_name[name], names.of(name).asset, store, joined(told))
-    for name in by_job:
-        events += inbox_events(jobs_by_name[name], names.of(name).asset, store)
-    return events, until.isoformat() if by_job else None
+    failing: list[str] = []
+    for name in by_job | dict.fromkeys(name for name in unwell if name in jobs_by_name):
+        found = inbox_events(jobs_by_name[name], names.of(name).asset, store)
+        is_well = all(event.passed for event in found)
+        if not is_well:
+            failing.append(name)
+        if name in (unwell if is_well else by_job):
+            events += found
+    return Tidings(events=events, receipt=until.isoformat() if by_job else None, unwell=failing)
 
 
 def joined(told: Sequence[SyncResults]) -> DrainResults:

@@ -22,5 +22,5 @@ def test_g17_a_tick_that_was_killed_anywhere_is_made_good_for(migrated_sqlite_ur
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["missed"], found["missing"]) == ([], [])
-    assert found["points"] > 40  # at each statement of ours, and at what the daemon stores
+    assert found["points"] > 30  # at each statement of ours, and at what the daemon stores
     assert found["told"] >= 2 * found["kills"]  # each at least once: a tick that dies in between tells again

@@ -1,5 +1,6 @@
 """The watch: one notice for each change of a job's state, and checks that change without a run."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 from sync_defs import FetchError
 from sync_defs.alerts import Notifier
 from sync_defs.errors import AlertError
+from sync_defs.inbox import Inbox, read_message
 from sync_defs.orchestration.names import DATABASE_KEY
 from sync_defs.orchestration.watch import Alerting, watch_sensor
 from sync_defs.orchestration.watch_cursor import WatchCursor
@@ -131,6 +133,15 @@ def test_a_job_that_was_never_synced_is_no_news(look, channel):
     result = look()
     assert [event.check_name for event in result.asset_events] == ["inbox_has_no_dead_messages", "inbox_keeps_up"]
     assert channel.told == []
+
+
+def test_what_there_is_no_room_for_comes_with_the_next_looks_what_fails_first(shop, look, monkeypatch, database, clock):
+    monkeypatch.setattr("sync_defs.orchestration.watch.MOST_CHANGES", 1)
+    body = json.dumps({"type": "stock.changed", "data": {"sku": "A", "qty": 1}}).encode()
+    Inbox(database).enqueue(read_message(shop.job, message_id="m1", body=body, now=database.now()))
+    clock.now += timedelta(hours=1)
+    told = [[(event.check_name, event.passed) for event in look().asset_events] for _ in range(3)]
+    assert told == [[("inbox_keeps_up", False)], [("inbox_has_no_dead_messages", True)], []]
 
 
 def test_a_run_that_dagster_starts_again_is_no_news_yet(shop, look, channel):
