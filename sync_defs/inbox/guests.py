@@ -8,7 +8,7 @@ has told of.
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
@@ -41,7 +41,7 @@ class Guests:
         others: Sequence[Job] = (),
         database: Database,
         run_id: str,
-        is_queued: Callable[[str], bool] = lambda _: False,
+        queued: Callable[[Sequence[str]], Collection[str]] = lambda _: (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take in nobody yet.
@@ -51,7 +51,7 @@ class Guests:
             others: who may come; one that asks its source by resources needs a run of its own.
             database: of the inbox and the targets.
             run_id: of the run, at most 50 characters.
-            is_queued: tells of a job by its name whether a run for its messages waits for a place.
+            queued: returns those of some jobs, by their names, whose runs find no place.
             monotonic: the clock.
         """
         jobs = {job.name: job for job in others if not (job.refetch and job.items_resource_names)}
@@ -61,7 +61,7 @@ class Guests:
         self._inbox = Inbox(database)
         self._worker = Worker(jobs, database, run_id=f"{run_id}.guests", apply_s=None)
         self._attendance = Attendance(database, host.name, token=run_id, is_stuck=self._is_stuck)
-        self._is_queued = is_queued
+        self._queued = queued
         self._monotonic = monotonic
         self._looked_at = self._served_at = monotonic()
         self._exit = ExitStack()
@@ -116,13 +116,13 @@ class Guests:
         return found
 
     def _take_in(self) -> None:
-        for name in self._inbox.unattended_jobs(waiting_s=WAITED_S):
-            if name in self._needy:
-                self.must_leave = True
-            elif name in self._here or self._welcome_from.get(name, float("inf")) > self._monotonic():
-                continue
-            elif self._is_queued(name) and self._attendance.attend(name):
-                self._here.append(name)
+        waiting = self._inbox.unattended_jobs(waiting_s=WAITED_S)
+        self.must_leave = self.must_leave or not self._needy.isdisjoint(waiting)
+        now = self._monotonic()
+        welcome = [name for name in waiting if self._welcome_from.get(name, float("inf")) <= now]
+        guests = [name for name in welcome if name not in self._here]
+        if guests:
+            self._here += [name for name in self._queued(guests) if self._attendance.attend(name)]
 
     @contextmanager
     def _forgiving(self, what: str) -> Generator[None]:

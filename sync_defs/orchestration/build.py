@@ -173,10 +173,12 @@ def inbox_definitions(
         raise ConfigurationError(f"sensors={sensors!r}; use {', '.join(map(repr, get_args(Sensors)))}")
     inline = [job for job in jobs if job.delivery == Delivery.INLINE]
     in_runs = [job for job in jobs if job not in inline]
+    is_shared = sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE)
     inbox_jobs = [
         inbox_job(
             job,
             names=names.of(job.name),
+            is_shared=is_shared,
             others={names.of(other.name).inbox_job: other for other in in_runs if other is not job},
         )
         for job in jobs
@@ -184,7 +186,7 @@ def inbox_definitions(
     bells = inbox_sensors(
         jobs,
         names=names,
-        is_shared=sensors == "shared" or (sensors == "auto" and len(jobs) > SHARED_ABOVE),
+        is_shared=is_shared,
         ghosts=Ghosts(jobs, names, ops_are_queued=ops_are_queued),
         worker=InlineWorker(inline, database_url=database_url) if inline else None,
     )

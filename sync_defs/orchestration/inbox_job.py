@@ -1,8 +1,9 @@
 """The Dagster job that applies waiting webhook messages until none is due, and tells the asset about it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Final, cast
 
@@ -12,7 +13,7 @@ from sync_defs.inbox import Inbox
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.inbox.guests import Guests
 from sync_defs.job import Job
-from sync_defs.orchestration.doorbell import is_queued
+from sync_defs.orchestration.doorbell import is_any_queued, is_queued
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
 from sync_defs.orchestration.metadata import drain_summary
@@ -42,7 +43,12 @@ class Pace:
 
 
 def inbox_job(
-    job: Job, *, names: SyncNames | None = None, others: Mapping[str, Job] = NO_OTHERS, pace: Pace | None = None
+    job: Job,
+    *,
+    names: SyncNames | None = None,
+    others: Mapping[str, Job] = NO_OTHERS,
+    is_shared: bool = False,
+    pace: Pace | None = None,
 ) -> dg.JobDefinition:
     """Return the job of one op that drains a sync job's inbox.
 
@@ -53,6 +59,7 @@ def inbox_job(
         names: what its definitions are called; default: what follows from its name.
         others: jobs whose messages are applied in runs too, by the name of the inbox job that does it; this one
             applies theirs while that one's run is queued.
+        is_shared: one sensor starts the runs of all of them, some at a tick; so one that is queued stands for all.
         pace: how long a run stays.
     """
     names = names or SyncNames.of(job.name)
@@ -79,7 +86,7 @@ def inbox_job(
                     others=list(others.values()),
                     database=database,
                     run_id=context.run_id,
-                    is_queued=lambda name: is_queued(context.instance, inbox_jobs[name]),
+                    queued=partial(_queued, context.instance, inbox_jobs, is_shared=is_shared),
                     monotonic=stay.monotonic,
                 )
                 for results in bursts(job, store, guests, run_id=context.run_id, pace=stay, resources=resources):
@@ -138,6 +145,15 @@ def bursts(
                 break
             else:
                 pace.sleep(pace.burst.poll_s)
+
+
+def _queued(
+    instance: dg.DagsterInstance, inbox_jobs: Mapping[str, str], names: Sequence[str], *, is_shared: bool
+) -> Collection[str]:
+    """Return those of some jobs whose runs find no place; `inbox_jobs` are by the jobs' names."""
+    if is_shared:
+        return names if is_any_queued(instance) else ()
+    return [name for name in names if is_queued(instance, inbox_jobs[name])]
 
 
 def _report(context: dg.OpExecutionContext, store: SqlStore, events: AssetEvents, results: DrainResults) -> None:

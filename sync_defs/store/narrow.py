@@ -66,7 +66,6 @@ class Narrowing:
         return _narrowed(low, high, attempt, min(_CHUNK, (high - low + 2) // 2))
 
     def _attempt_of(self, step: Step, statements: Sequence[Any]) -> _Attempt:
-
         def attempt(low: int, high: int) -> int | RecordError:
             values = {**step.values, LOW: low, HIGH: high}
             try:

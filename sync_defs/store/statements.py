@@ -1,4 +1,4 @@
-"""The set-based statements between one run's stage and its target, built once for a run."""
+"""The set-based statements between a stage and its target, built once for a run, or for all single items of a job."""
 
 import copy
 from collections.abc import Callable, Hashable, Sequence

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from sqlalchemy import Column, Integer, MetaData, String, Table, select
 from sqlalchemy.exc import OperationalError
 
@@ -15,8 +17,8 @@ from sync_defs.inbox.attendance import ATTENDANCE_S, Attendance, is_attended
 from sync_defs.inbox.guests import LOOK_EVERY_S, STUCK_S, WAITED_S, Guests
 from sync_defs.orchestration import build_sync_definitions
 from sync_defs.orchestration.doorbell import INLINE_PATIENCE_S, Pulse, inbox_sensors
-from sync_defs.orchestration.inbox_job import Pace, bursts
-from sync_defs.orchestration.names import DATABASE_KEY
+from sync_defs.orchestration.inbox_job import Pace, _queued, bursts
+from sync_defs.orchestration.names import DATABASE_KEY, TRIGGER_TAG
 from sync_defs.store import SqlStore
 from sync_defs.store.schema import runs
 from tests.orchestration.conftest import Clock
@@ -106,6 +108,32 @@ def test_a_flood_of_one_job_delays_no_other(tick, send, flood):
     assert rung(tick(first.cursor)) == ["stock_inbox"]
 
 
+def test_a_tick_rings_for_some_and_the_next_one_for_the_others(tick, send, monkeypatch):
+    """To make a run takes Dagster as long as twenty messages do."""
+    monkeypatch.setattr("sync_defs.orchestration.doorbell.MOST_RUNG", 2)
+    for name in NAMES:
+        send(name)
+    first = tick()
+    assert rung(first) == ["flooded_inbox", "prices_inbox"]
+    assert rung(tick(first.cursor)) == ["stock_inbox"]
+
+
+def test_one_queued_run_stands_for_all_where_a_tick_rings_for_some(instance, defs):
+    queued = partial(_queued, instance, {name: f"{name}_inbox" for name in NAMES}, NAMES)
+    assert list(queued(is_shared=True)) == list(queued(is_shared=False)) == []
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync_defs"), "__repository__")
+    run = instance.create_run_for_job(
+        defs.resolve_job_def("stock_inbox"),
+        status=dg.DagsterRunStatus.QUEUED,
+        tags={TRIGGER_TAG: "webhook"},
+        remote_job_origin=RemoteJobOrigin(repository, "stock_inbox"),
+    )
+    assert list(queued(is_shared=True)) == NAMES
+    assert list(queued(is_shared=False)) == ["stock"]
+    instance.report_run_canceled(run)
+    assert list(queued(is_shared=True)) == []
+
+
 def test_a_job_that_is_drained_is_left_alone(tick, send, database):
     send("prices")
     send("stock")
@@ -141,7 +169,7 @@ def guests_of(jobs, database, clock):
             others=others,
             database=database,
             run_id=run_id,
-            is_queued=lambda name: name in queued,
+            queued=lambda waiting: [name for name in waiting if name in queued],
             monotonic=clock.monotonic,
         )
 
