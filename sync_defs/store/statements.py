@@ -178,9 +178,9 @@ class TableStatements:
 
     def _history(self, action: Action, where: ColumnElement[bool]) -> Any:
         """Write old and new values of the rows about to change into `sync_changes`."""
-        s = self.stage
+        s, is_listed = self._listed(action, where)
         old = self.dialect.json_object(self._pairs(list(self.mapping.columns)))
-        new = self.dialect.json_object(self._pairs(self._values))
+        new = self.dialect.json_object(self._pairs([s.c[column.key] for column in self._values]))
         rows = (
             select(
                 literal(self.mapping.job.name),
@@ -189,11 +189,11 @@ class TableStatements:
                 literal(self._is_item),
                 s.c.action,
                 bindparam(_CHANGED_AT, type_=schema.UtcDateTime()),
-                case((s.c.action != Action.CREATED.value, old), else_=null()),
-                case((s.c.action.in_([Action.CREATED.value, Action.UPDATED.value]), new), else_=null()),
+                null() if action is Action.CREATED else old,
+                new if action in (Action.CREATED, Action.UPDATED) else null(),
             )
             .select_from(s.outerjoin(self.target, self._joins(s)))
-            .where(s.c.action == action.value, self._wants_write(s), where)
+            .where(is_listed, self._wants_write(s))
         )
         names = ["job", "external_id", "run_id", "is_item", "action", "changed_at", "old_values", "new_values"]
         return insert(schema.changes).from_select(names, rows)
@@ -222,9 +222,9 @@ class TableStatements:
 
     def _update(self, where: ColumnElement[bool]) -> Any:
         """Update rows that differ and hold no newer version: both are decided here, not before."""
-        s = self.stage
-        pairs = dict(zip(self.mapping.columns[1:], self._values[1:], strict=True))
-        differing = and_(self._joins(s), s.c.action == Action.UPDATED.value, self._wants_update(s), where)
+        s, is_listed = self._listed(Action.UPDATED, where)
+        pairs = {column: s.c[f"v{number}"] for number, column in enumerate(self.mapping.columns) if number}
+        differing = and_(self._joins(s), is_listed, self._wants_update(s))
         return self.dialect.update_from(self.target, pairs, differing)
 
     def _insert(self, where: ColumnElement[bool]) -> Any:
@@ -279,6 +279,11 @@ class TableStatements:
 
     def _joins(self, s: Any) -> ColumnElement[bool]:
         return self.dialect.same_key(self.key, s.c.v0)
+
+    def _listed(self, action: Action, where: ColumnElement[bool]) -> tuple[Any, ColumnElement[bool]]:
+        """Return the stage, and which of its rows are listed for an action; in the order of keys where that helps."""
+        is_listed = and_(self.stage.c.action == action.value, where)
+        return self.dialect.in_order(self.stage, is_listed, self.stage.c.v0)
 
     def _keys(self, action: Action, where: ColumnElement[bool]) -> Select[Any]:
         return select(self.stage.c.v0).where(self.stage.c.action == action.value, where)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, FromClause
 
 from sync_defs.errors import RecordError
 
@@ -183,6 +183,15 @@ class SqlDialect(ABC):
         It has to be made by sorting: by an index of the column, each row would be looked up in a random place.
         """
         return rows.order_by(column)
+
+    def in_order(
+        self, stage: Table, where: ColumnElement[bool], column: Column[Any]
+    ) -> tuple[FromClause, ColumnElement[bool]]:
+        """Return a stage, or what has its columns, and which rows of it fulfil a condition.
+
+        They come in the order of a column, where what is joined with them is written in their order.
+        """
+        return stage, where
 
     def same_key(self, key: ColumnElement[Any], staged: ColumnElement[Any]) -> ColumnElement[bool]:
         """Return the condition that a target's key and a staged one are the same, as bytes."""
