@@ -1,8 +1,8 @@
 """Guests: jobs whose messages find no place for a run of their own, and are applied by one that stays.
 
 A deployment lets a few runs go on at a time, and starting one takes seconds. With messages for twenty jobs at once,
-each would wait until the runs of others have ended; so a run takes in the jobs whose own runs are queued, and applies
-their messages beside its own until it ends. The sensor tells Dagster of what is done for them, as of all that no run
+each would wait until the runs of others have ended; so a run takes in the jobs that find no place, and applies their
+messages beside its own until it ends. The sensor tells Dagster of what is done for them, as of all that no run
 has told of.
 """
 
@@ -34,14 +34,15 @@ STUCK_S: Final = 60.0
 class Guests:
     """The jobs that one run has taken in, and its own job's attendance; used as a block."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it asks of an orchestrator and of time, it is given
         self,
         host: Job,
         *,
         others: Sequence[Job] = (),
         database: Database,
         run_id: str,
-        queued: Callable[[Sequence[str]], Collection[str]] = lambda _: (),
+        queued: Callable[[], Collection[str]] = tuple,
+        is_one_for_all: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take in nobody yet.
@@ -51,7 +52,8 @@ class Guests:
             others: who may come; one that asks its source by resources needs a run of its own.
             database: of the inbox and the targets.
             run_id: of the run, at most 50 characters.
-            queued: returns those of some jobs, by their names, whose runs find no place.
+            queued: returns the names of the jobs whose runs for messages find no place.
+            is_one_for_all: whether one of them says so of all, since the runs of others are not made yet.
             monotonic: the clock.
         """
         jobs = {job.name: job for job in others if not (job.refetch and job.items_resource_names)}
@@ -62,6 +64,7 @@ class Guests:
         self._worker = Worker(jobs, database, run_id=f"{run_id}.guests", apply_s=None)
         self._attendance = Attendance(database, host.name, token=run_id, is_stuck=self._is_stuck)
         self._queued = queued
+        self._is_one_for_all = is_one_for_all
         self._monotonic = monotonic
         self._looked_at = self._served_at = monotonic()
         self._exit = ExitStack()
@@ -117,12 +120,18 @@ class Guests:
 
     def _take_in(self) -> None:
         waiting = self._inbox.unattended_jobs(waiting_s=WAITED_S)
-        self.must_leave = self.must_leave or not self._needy.isdisjoint(waiting)
-        now = self._monotonic()
-        welcome = [name for name in waiting if self._welcome_from.get(name, float("inf")) <= now]
-        guests = [name for name in welcome if name not in self._here]
-        if guests:
-            self._here += [name for name in self._queued(guests) if self._attendance.attend(name)]
+        queued = set(self._queued()) if waiting else set[str]()
+        self.must_leave = self.must_leave or not queued.isdisjoint(self._needy.intersection(waiting))
+        for name in waiting:
+            is_welcome = self._welcome_from.get(name, float("inf")) <= self._monotonic() and name not in self._here
+            if not is_welcome or not (queued if self._is_one_for_all else name in queued):
+                continue
+            if self._attendance.attend(name):
+                self._here.append(name)
+            else:
+                self._attendance.quit(
+                    name
+                )  # or it would be this run's once the other has left, with nobody to serve it
 
     @contextmanager
     def _forgiving(self, what: str) -> Generator[None]:

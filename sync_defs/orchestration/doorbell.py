@@ -8,13 +8,15 @@ A tick also tells of applied messages that nobody has told of, and reports runs 
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import dagster as dg
 from dagster._core.definitions.target import AutomationTarget
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from sync_defs.errors import DatabaseNotReadyError
 from sync_defs.inbox import Inbox
@@ -31,11 +33,16 @@ from sync_defs.store.reports import confirm_reports
 
 RING_S: Final = 30
 """The bell rings at most once in so many seconds for a job, longer than a run takes to start."""
-MOST_RUNG: Final = 10
+MOST_RUNG: Final = 20
 """Jobs for which a tick rings: to make a run takes Dagster some 0.2 s, and those for which there is no place are many.
 
-The next tick rings for others, unless a run that stays has taken them in meanwhile.
+The next tick rings for others, unless a run that stays has taken them in meanwhile: for 200 jobs within a minute.
 """
+_REMEMBERED_S: Final = 900.0
+"""For how long the cursor knows when it rang: those for whom it rang the longest ago are next."""
+QUEUED_S: Final = 3.0
+"""A run that has been queued for so long finds no place: each one is, until Dagster looks at its queue."""
+_MOST_QUEUED: Final = 100
 INLINE_PATIENCE_S: Final = 20.0
 """A message that should be applied at once and has waited for so long gets a run."""
 SHARED: Final = "inbox_sensor"
@@ -162,8 +169,9 @@ class _Bell:
             confirm_reports(database, names, until=datetime.fromisoformat(cursor.told))
         self.ghosts.report(context, database)
         silent = cursor.rung_within(RING_S, now=database.now().timestamp())
-        ring = self._watch(context, Inbox(database), silent)
-        news = tidings(SqlStore(database), self.jobs, self.names, cursor.unwell)
+        ring = self._watch(context, Inbox(database), silent, cursor.rung)
+        passed = partial(_passed_last, context.instance)
+        news = tidings(SqlStore(database), self.jobs, self.names, unwell=cursor.unwell, passed=passed)
         now = database.now().timestamp()
         # The keys guard a tick that dies before its cursor is stored; they name a time, never a message.
         requests = [
@@ -175,10 +183,16 @@ class _Bell:
             for name in ring
         ]
         reason = None if requests else _reason(news.events, silent)
-        after = cursor.after(ring, told=news.receipt, unwell=news.unwell, now=now, keep_s=RING_S)
+        after = cursor.after(ring, told=news.receipt, unwell=news.unwell, now=now, keep_s=_REMEMBERED_S)
         return dg.SensorResult(run_requests=requests, skip_reason=reason, asset_events=news.events, cursor=after.text())
 
-    def _watch(self, context: dg.SensorEvaluationContext, inbox: Inbox, silent: Iterable[str]) -> list[str]:
+    def _watch(
+        self,
+        context: dg.SensorEvaluationContext,
+        inbox: Inbox,
+        silent: Iterable[str],
+        rung_at: Mapping[str, float],
+    ) -> list[str]:
         """Return the jobs to ring for, as soon as there is one; none, if the time ran out before."""
         waiting = {job.name for job in self.jobs} - set(silent)
         inline = {job.name for job in self.jobs if job.delivery == Delivery.INLINE}
@@ -193,11 +207,13 @@ class _Bell:
             if due & inline:
                 due -= inline - set(inbox.unattended_jobs(waiting_s=INLINE_PATIENCE_S))
             ring: list[str] = []
-            for name in sorted(due):
+            for name in sorted(due, key=lambda name: (rung_at.get(name, 0.0), name)):
                 if is_queued(context.instance, self.names.of(name).inbox_job):
                     waiting.discard(name)
-                elif len(ring) < MOST_RUNG:
+                else:
                     ring.append(name)
+                if len(ring) == MOST_RUNG:
+                    break
             if ring:
                 return ring
             if monotonic() >= give_up:
@@ -220,19 +236,29 @@ def _reason(events: AssetEvents, silent: Iterable[str]) -> str:
     return "No message is due that nobody attends to."
 
 
+def _passed_last(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> bool:
+    """Tell whether Dagster was told last that a check passes; the watch is the first to tell it of one."""
+    record = instance.get_latest_asset_check_evaluation_record(check)
+    return record is None or record.status == AssetCheckExecutionRecordStatus.SUCCEEDED
+
+
 def is_queued(instance: dg.DagsterInstance, job_name: str) -> bool:
     """Tell whether a run of a job waits for a place.
 
     Only the queue counts: a run that was killed while it started stays "starting" for ever.
     """
-    return _are_there(instance, dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.QUEUED]))
+    waiting = dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.QUEUED])
+    return bool(instance.get_run_ids(waiting, limit=1))
 
 
-def is_any_queued(instance: dg.DagsterInstance) -> bool:
-    """Tell whether a run that an inbox sensor asked for waits for a place."""
-    asked = {TRIGGER_TAG: Trigger.WEBHOOK.value}
-    return _are_there(instance, dg.RunsFilter(tags=asked, statuses=[dg.DagsterRunStatus.QUEUED]))
-
-
-def _are_there(instance: dg.DagsterInstance, wanted: dg.RunsFilter) -> bool:
-    return bool(instance.get_run_ids(wanted, limit=1))
+def queued_jobs(
+    instance: dg.DagsterInstance, inbox_jobs: Mapping[str, Job], *, now: Callable[[], datetime]
+) -> list[str]:
+    """Return the names of the jobs whose runs for messages find no place; `inbox_jobs` are by the inbox jobs' names."""
+    waiting = dg.RunsFilter(
+        tags={TRIGGER_TAG: Trigger.WEBHOOK.value},
+        statuses=[dg.DagsterRunStatus.QUEUED],
+        created_before=now() - timedelta(seconds=QUEUED_S),
+    )
+    found = instance.get_runs(waiting, limit=_MOST_QUEUED)
+    return [inbox_jobs[run.job_name].name for run in found if run.job_name in inbox_jobs]

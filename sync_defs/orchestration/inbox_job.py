@@ -1,7 +1,7 @@
 """The Dagster job that applies waiting webhook messages until none is due, and tells the asset about it."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from sync_defs.inbox import Inbox
 from sync_defs.inbox.drain import DrainOptions, DrainResults, drain
 from sync_defs.inbox.guests import Guests
 from sync_defs.job import Job
-from sync_defs.orchestration.doorbell import is_any_queued, is_queued
+from sync_defs.orchestration.doorbell import queued_jobs
 from sync_defs.orchestration.failures import told_plainly
 from sync_defs.orchestration.ghosts import sign_of_life
 from sync_defs.orchestration.metadata import drain_summary
@@ -58,14 +58,14 @@ def inbox_job(
         job: whose messages are applied.
         names: what its definitions are called; default: what follows from its name.
         others: jobs whose messages are applied in runs too, by the name of the inbox job that does it; this one
-            applies theirs while that one's run is queued.
-        is_shared: one sensor starts the runs of all of them, some at a tick; so one that is queued stands for all.
+            applies theirs while they find no place.
+        is_shared: one sensor starts the runs of all of them, some at a tick, so that one that finds no place stands
+            for all.
         pace: how long a run stays.
     """
     names = names or SyncNames.of(job.name)
     asset = names.asset
     asked = job.items_resource_names if job.refetch else frozenset[str]()
-    inbox_jobs = {other.name: inbox for inbox, other in others.items()}
 
     @dg.op(
         name=f"{job.name}_drain",
@@ -86,7 +86,8 @@ def inbox_job(
                     others=list(others.values()),
                     database=database,
                     run_id=context.run_id,
-                    queued=partial(_queued, context.instance, inbox_jobs, is_shared=is_shared),
+                    queued=partial(queued_jobs, context.instance, others, now=database.now),
+                    is_one_for_all=is_shared,
                     monotonic=stay.monotonic,
                 )
                 for results in bursts(job, store, guests, run_id=context.run_id, pace=stay, resources=resources):
@@ -120,8 +121,8 @@ def bursts(
 ) -> Iterator[DrainResults]:
     """Drain whatever is due, and yield the account of each burst of messages.
 
-    Where messages of others wait whose run is queued, a run that stays takes the place from them: it applies theirs
-    too, or it ends. Else it ends once none has come for a while, its own or theirs.
+    Where messages of others wait that find no place, a run that stays takes it from them: it applies theirs too, or it
+    ends. Else it ends once none has come for a while, its own or theirs.
     """
     inbox = Inbox(store.database)
     started = idle_since = pace.monotonic()
@@ -145,15 +146,6 @@ def bursts(
                 break
             else:
                 pace.sleep(pace.burst.poll_s)
-
-
-def _queued(
-    instance: dg.DagsterInstance, inbox_jobs: Mapping[str, str], names: Sequence[str], *, is_shared: bool
-) -> Collection[str]:
-    """Return those of some jobs whose runs find no place; `inbox_jobs` are by the jobs' names."""
-    if is_shared:
-        return names if is_any_queued(instance) else ()
-    return [name for name in names if is_queued(instance, inbox_jobs[name])]
 
 
 def _report(context: dg.OpExecutionContext, store: SqlStore, events: AssetEvents, results: DrainResults) -> None:

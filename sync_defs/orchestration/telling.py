@@ -1,6 +1,6 @@
 """What Dagster is told of applied messages: a materialization of the asset and its check, one of each for many."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -59,7 +59,14 @@ class Tidings:
     """Jobs of whose inbox a check fails."""
 
 
-def tidings(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES, unwell: Sequence[str] = ()) -> Tidings:
+def tidings(
+    store: SqlStore,
+    jobs: Iterable[Job],
+    names: Names = DEFAULT_NAMES,
+    *,
+    unwell: Sequence[str] = (),
+    passed: Callable[[dg.AssetCheckKey], bool] = lambda _: True,
+) -> Tidings:
     """Return the events of item syncs of which nobody has told so far, and of inboxes that are not well, or again are.
 
     Of one that was well and is, nothing is told, since each event takes Dagster as long as the sync of an item.
@@ -69,6 +76,7 @@ def tidings(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES, 
         jobs: whose syncs and inboxes.
         names: what the definitions of the jobs are called.
         unwell: what the last tick returned of it.
+        passed: tells whether a check passed by what was told last, whoever did.
     """
     jobs_by_name = {job.name: job for job in jobs}
     until = store.now() + timedelta(seconds=TELL_S)
@@ -84,7 +92,9 @@ def tidings(store: SqlStore, jobs: Iterable[Job], names: Names = DEFAULT_NAMES, 
         is_well = all(event.passed for event in found)
         if not is_well:
             failing.append(name)
-        if name in (unwell if is_well else by_job):
+        if is_well:
+            events += found if name in unwell else [event for event in found if not passed(event.asset_check_key)]
+        elif name in by_job:
             events += found
     return Tidings(events=events, receipt=until.isoformat() if by_job else None, unwell=failing)
 

@@ -31,10 +31,12 @@ def stage_table(
     The mapped columns are called `v0`, `v1`, …, in the target's types; `action` is what diff found, `entry` the
     record's fingerprint.
     """
+    # Few rows of a table job are joined without it; a callback job marks each one by its number.
+    has_key = not is_temporary or not dialect.keeps_item_stage or not columns
     return Table(
         name,
         MetaData(),
-        Column("seq", BigInteger, primary_key=not is_temporary or not dialect.keeps_item_stage, autoincrement=False),
+        Column("seq", BigInteger, primary_key=has_key, autoincrement=False),
         Column("external_id", String(255)),
         Column("action", String(16)),
         Column("is_deletion", Boolean),

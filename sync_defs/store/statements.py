@@ -36,11 +36,11 @@ from sync_defs.store.mapping import TableMapping
 from sync_defs.store.staging import MISSING, is_candidate
 
 MASK = "***"
-_RUN_ID, _CHANGED_AT = "history_run_id", "history_changed_at"
+_RUN_ID, _CHANGED_AT = "sync_defs_run_id", "sync_defs_changed_at"
 
 
 class TableStatements:
-    """Statements of one table job's run. Each is one round trip; `where` narrows it to a range of the stage."""
+    """Statements of one table job's run, or of its single items. Each is one round trip."""
 
     def __init__(self, mapping: TableMapping, stage: Table, database: Database, run: Run) -> None:
         """Bind the columns of both sides."""

@@ -393,9 +393,10 @@ class SqlStore(Store):
         """Return the names of the columns that a table has in the database; None: there is no such table."""
         with self.database.read() as connection:
             try:
-                return {column["name"] for column in inspect(connection).get_columns(table.name, schema=table.schema)}
+                found = inspect(connection).get_columns(table.name, schema=table.schema)
             except NoSuchTableError:
                 return None
+        return {column["name"] for column in found} or None
 
     def _make_tables(self, tables: Sequence[Any]) -> None:
         """Create those of a job's tables, or mapped classes, that are not there."""

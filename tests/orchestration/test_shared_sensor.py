@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -16,8 +16,8 @@ from sync_defs.inbox import DrainOptions, Inbox, Message, MessageItem, read_mess
 from sync_defs.inbox.attendance import ATTENDANCE_S, Attendance, is_attended
 from sync_defs.inbox.guests import LOOK_EVERY_S, STUCK_S, WAITED_S, Guests
 from sync_defs.orchestration import build_sync_definitions
-from sync_defs.orchestration.doorbell import INLINE_PATIENCE_S, Pulse, inbox_sensors
-from sync_defs.orchestration.inbox_job import Pace, _queued, bursts
+from sync_defs.orchestration.doorbell import INLINE_PATIENCE_S, QUEUED_S, RING_S, Pulse, inbox_sensors, queued_jobs
+from sync_defs.orchestration.inbox_job import Pace, bursts
 from sync_defs.orchestration.names import DATABASE_KEY, TRIGGER_TAG
 from sync_defs.store import SqlStore
 from sync_defs.store.schema import runs
@@ -108,19 +108,21 @@ def test_a_flood_of_one_job_delays_no_other(tick, send, flood):
     assert rung(tick(first.cursor)) == ["stock_inbox"]
 
 
-def test_a_tick_rings_for_some_and_the_next_one_for_the_others(tick, send, monkeypatch):
+def test_a_tick_rings_for_some_and_the_next_one_for_the_others(tick, send, monkeypatch, clock):
     """To make a run takes Dagster as long as twenty messages do."""
     monkeypatch.setattr("sync_defs.orchestration.doorbell.MOST_RUNG", 2)
     for name in NAMES:
         send(name)
     first = tick()
     assert rung(first) == ["flooded_inbox", "prices_inbox"]
-    assert rung(tick(first.cursor)) == ["stock_inbox"]
+    clock.now += timedelta(seconds=RING_S)  # long enough for these to be rung for again, since nobody came
+    second = tick(first.cursor)
+    assert rung(second) == ["stock_inbox", "flooded_inbox"]
+    assert rung(tick(second.cursor)) == ["prices_inbox"]
 
 
-def test_one_queued_run_stands_for_all_where_a_tick_rings_for_some(instance, defs):
-    queued = partial(_queued, instance, {name: f"{name}_inbox" for name in NAMES}, NAMES)
-    assert list(queued(is_shared=True)) == list(queued(is_shared=False)) == []
+def test_a_run_finds_no_place_if_it_has_been_queued_for_some_seconds(instance, defs, jobs):
+    """Each one is queued at first."""
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync_defs"), "__repository__")
     run = instance.create_run_for_job(
         defs.resolve_job_def("stock_inbox"),
@@ -128,10 +130,14 @@ def test_one_queued_run_stands_for_all_where_a_tick_rings_for_some(instance, def
         tags={TRIGGER_TAG: "webhook"},
         remote_job_origin=RemoteJobOrigin(repository, "stock_inbox"),
     )
-    assert list(queued(is_shared=True)) == NAMES
-    assert list(queued(is_shared=False)) == ["stock"]
+    inbox_jobs = {f"{name}_inbox": job for name, job in jobs.items()}
+    now = datetime.now(tz=UTC)
+    assert queued_jobs(instance, inbox_jobs, now=lambda: now) == []
+    later = now + timedelta(seconds=QUEUED_S + 1)
+    assert queued_jobs(instance, inbox_jobs, now=lambda: later) == ["stock"]
+    assert queued_jobs(instance, {"prices_inbox": jobs["prices"]}, now=lambda: later) == []
     instance.report_run_canceled(run)
-    assert list(queued(is_shared=True)) == []
+    assert queued_jobs(instance, inbox_jobs, now=lambda: later) == []
 
 
 def test_a_job_that_is_drained_is_left_alone(tick, send, database):
@@ -162,14 +168,15 @@ def test_a_look_is_one_statement_whatever_the_number_of_jobs(database, send, flo
 def guests_of(jobs, database, clock):
     """Return what makes the guests of a run of `stock`; the runs of all jobs in `queued` wait for a place."""
 
-    def make(*names, run_id="r", queued=NAMES):
+    def make(*names, run_id="r", queued=NAMES, is_one_for_all=False):
         others = [jobs[name] for name in names]
         return Guests(
             jobs["stock"],
             others=others,
             database=database,
             run_id=run_id,
-            queued=lambda waiting: [name for name in waiting if name in queued],
+            queued=lambda: queued,
+            is_one_for_all=is_one_for_all,
             monotonic=clock.monotonic,
         )
 
@@ -238,6 +245,36 @@ def test_a_job_whose_run_has_a_place_or_is_not_wanted_is_left_alone(database, se
     slept = stay(guests_of("prices", queued=[]), {0: lambda: send("prices")})
     assert 29 < slept[-1] - slept[0] < 31
     assert applied(database) == ["stock"]
+
+
+def test_one_job_without_a_place_stands_for_all_where_a_tick_rings_for_some(database, send, stay, guests_of):
+    send("stock")
+    stay(guests_of("prices", queued=["flooded"], is_one_for_all=True), {0: lambda: send("prices")})
+    assert applied(database) == ["stock", "prices"]
+
+
+def test_a_run_leaves_for_no_job_that_nobody_has_rung_for_yet(database, send, stay, guests_of, jobs):
+    jobs["prices"] = job_named("prices", refetch=True, fetch_items=lambda ids, source: source(ids))
+    send("stock")
+    slept = stay(guests_of("prices", queued=["flooded"], is_one_for_all=True), {0: lambda: send("prices")})
+    assert 29 < slept[-1] - slept[0] < 31
+
+
+def test_who_lost_a_guest_to_another_run_does_not_hold_its_place_later(database, send, guests_of, clock):
+    """Both looked before either took it in; held by a run that does not serve it, it would be rung for by nobody."""
+    send("prices")
+    clock.now += timedelta(seconds=WAITED_S + 1)
+    first, second = guests_of("prices", run_id="r1"), guests_of("prices", run_id="r2")
+    with second:
+        with first:
+            clock.sleep(LOOK_EVERY_S)
+            seen = Inbox(database).unattended_jobs()
+            first.serve()
+            second._inbox.unattended_jobs = lambda **_: seen
+            second.serve()
+            assert is_attended(database, "prices")
+        second._attendance._renew()
+        assert not is_attended(database, "prices")
 
 
 def test_a_run_that_stays_makes_room_for_a_job_that_asks_its_source(database, send, stay, guests_of, jobs):

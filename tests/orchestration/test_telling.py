@@ -91,6 +91,16 @@ def test_an_inbox_is_told_of_when_it_is_unwell_and_when_it_is_well_again(shop, s
     assert told == []
 
 
+def test_a_pass_is_told_where_dagster_was_told_otherwise_last_by_whomever(shop, send, apply, tick, clock):
+    failed = dg.AssetCheckEvaluation(check_name="inbox_keeps_up", passed=False, asset_key=dg.AssetKey("stock"))
+    shop.instance.report_runless_asset_event(failed)
+    send("m1", sku="A", qty=1)
+    apply("dead-run")
+    clock.now += timedelta(seconds=TELL_S)
+    told = [(event.check_name, event.passed) for event in tick().asset_events[1:]]
+    assert told == [("no_rejected_records", True), ("inbox_keeps_up", True)]
+
+
 def test_many_transactions_are_one_event(shop, send, apply, tick, clock, as_plain):
     for number in range(5):
         send(f"m{number}", sku="A" if number < 2 else f"B{number}", qty=number)

@@ -1,4 +1,4 @@
-"""The stage of single items is one table for all jobs that write the same columns, made anew in each transaction."""
+"""The stage of single items is one table for all jobs that write the same columns, empty as a transaction begins."""
 
 from typing import Any
 

@@ -76,7 +76,7 @@ class SqlDialect(ABC):
     has_temporary_tables: bool = False
     """Whether a transaction may make a table that only its connection sees, for the stage of single items."""
     keeps_item_stage: bool = False
-    """Whether that table stays with its connection; it has no primary key then, which only few rows would use."""
+    """Whether that table stays with its connection."""
     keeps_time_zones: bool
     """Whether a `DateTime(timezone=True)` column comes back with its zone."""
     install: str = ""
@@ -187,9 +187,9 @@ class SqlDialect(ABC):
     def in_order(
         self, stage: Table, where: ColumnElement[bool], column: Column[Any]
     ) -> tuple[FromClause, ColumnElement[bool]]:
-        """Return a stage, or what has its columns, and which rows of it fulfil a condition.
+        """Return what a statement is to read in place of a stage, with its columns, and which rows of that.
 
-        They come in the order of a column, where what is joined with them is written in their order.
+        They are those that fulfil a condition, in the order of a column where the target is written in that order.
         """
         return stage, where
 

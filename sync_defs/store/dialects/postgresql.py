@@ -45,6 +45,8 @@ from sync_defs.store.dialects.postgresql_apart import RECORD_CLASSES, counting
 
 _MIGRATION_LOCK = 0x53594E43
 _WORK_MEM = "64MB"
+_CONNECTION_S = 3600
+"""How long a connection is used: a temporary table holds up the server's clean-up of old transactions for as long."""
 _LINES = 500
 """Rows of a COPY that are sent at once."""
 _WRITERS: Mapping[type, Callable[[Any], str]] = {
@@ -70,7 +72,7 @@ class PostgresqlDialect(SqlDialect):
         """Return an engine on psycopg 3 that checks a pooled connection before use."""
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
-        return create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True)
+        return create_engine(url, **ENGINE_OPTIONS, pool_pre_ping=True, pool_recycle=_CONNECTION_S)
 
     def create_item_stage(self, connection: Connection, stage: Table, target: Sequence[Column[Any]]) -> None:
         """Take the connection's own table, or make it."""

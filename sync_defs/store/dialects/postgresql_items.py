@@ -15,7 +15,7 @@ _BUILT_IN: Final = re.compile(
     r"(VARCHAR|CHAR|TEXT|BYTEA|BOOLEAN|SMALLINT|INTEGER|BIGINT|NUMERIC|REAL|FLOAT|DOUBLE PRECISION|DATE|TIME|TIMESTAMP"
     r"|UUID|JSONB?)(\(\d+(, \d+)?\))?( WITH(OUT)? TIME ZONE)?"
 )
-_MOST_DEAD: Final = 2_000
+_MOST_DEAD: Final = 500
 """Rows deleted from it that it may be slowed down by: nothing vacuums a temporary table."""
 _CREATE: Final = "sync_defs_create"
 _STAYS: Final = "sync_defs_stays"
@@ -31,17 +31,17 @@ def create(connection: Connection, stage: Table) -> None:
         kinds: list[Any] = [column.type for column in stage.columns]
         stays = all(_BUILT_IN.fullmatch(kind.compile(dialect=connection.dialect)) for kind in kinds)
         made = CreateTable(stage, if_not_exists=True).compile(dialect=connection.dialect)
-        stage.info[_CREATE] = f"{made}" if stays else f"{made} ON COMMIT DROP"
         stage.info[_STAYS] = stays
+        stage.info[_CREATE] = f"{made}" if stays else f"{made} ON COMMIT DROP"
     connection.exec_driver_sql(stage.info[_CREATE])
 
 
 def clear(connection: Connection, stage: Table) -> None:
-    """Empty the stage before the transaction ends."""
+    """Empty the stage before the transaction ends; what others have left in one that is met first is not known."""
     if not stage.info[_STAYS]:
         return
     counts: dict[str, int] = connection.info.setdefault(_DEAD, {})
-    dead = counts.get(stage.name, 0) + connection.execute(delete(stage)).rowcount
+    dead = counts.get(stage.name, _MOST_DEAD) + connection.execute(delete(stage)).rowcount
     if dead > _MOST_DEAD:
         connection.exec_driver_sql(f"TRUNCATE {connection.dialect.identifier_preparer.format_table(stage)}")
         dead = 0

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Table, bindparam, event
 from sqlalchemy.sql import ColumnElement
 
-LOW, HIGH = "range_low", "range_high"
+LOW, HIGH = "sync_defs_range_low", "sync_defs_range_high"
 """Names of the bound values of `in_range`."""
 
 
