@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from sync_defs.engine.ports import ChangeCounts
@@ -106,7 +107,8 @@ def diff_callbacks(connection: Connection, stage: Table, job: "SyncJob[Any, Any]
             counts.created += len(chunk) - found
     except SyncError:
         raise
-    except Exception:  # noqa: BLE001 - user code: a bad id in the batch; the upsert judges record by record
+    except Exception as error:  # noqa: BLE001 - user code: a bad id in the batch; the upsert judges record by record
+        raise_if_lost(connection, error)
         counts.unchanged, counts.created = 0, 0
     finally:
         session.close()
@@ -114,6 +116,15 @@ def diff_callbacks(connection: Connection, stage: Table, job: "SyncJob[Any, Any]
     counts.skipped = found_counts.get(Outcome.SKIPPED.value, 0)
     counts.rejected = found_counts.get(Outcome.REJECTED.value, 0)
     return counts
+
+
+def raise_if_lost(connection: Connection, error: Exception) -> None:
+    """Raise what cut the connection, where it is gone: whatever is sent after that fails by another name."""
+    if connection.invalidated:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, DBAPIError):
+            cause = cause.__context__
+        raise cause or error
 
 
 def _skip_duplicates(connection: Connection, stage: Table, job: "SyncJob[Any, Any]") -> None:

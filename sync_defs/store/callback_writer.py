@@ -18,7 +18,7 @@ from sync_defs.job import SyncJob
 from sync_defs.policies import MissingAction
 from sync_defs.results import Action, Outcome, SampledChange, SyncResults
 from sync_defs.store import schema
-from sync_defs.store.callback_calls import CHUNK, RecordCalls, Rows, in_chunks
+from sync_defs.store.callback_calls import CHUNK, RecordCalls, Rows, in_chunks, raise_if_lost
 from sync_defs.store.database import Database
 from sync_defs.store.isolation import Done, Isolation
 from sync_defs.store.mapping import RecordShaper
@@ -236,7 +236,8 @@ class CallbackWriter(Writer):
         try:
             with self._isolation.apart():
                 return dict(self._job.find_local_many(self._session, ids))
-        except Exception:  # noqa: BLE001 - user code: a bad id in the batch must not end the sync
+        except Exception as error:  # noqa: BLE001 - user code: a bad id in the batch must not end the sync
+            raise_if_lost(self._connection, error)
             return None
 
     def _remove_missing(self, ids: Sequence[str]) -> None:
@@ -263,6 +264,7 @@ class CallbackWriter(Writer):
         self._counts.errors.append(item_error(self._database, external_id, reason, error.code, error.field))
 
     def _reason(self, error: Exception) -> RecordError:
+        raise_if_lost(self._connection, error)
         if isinstance(error, RecordError):
             return error
         if isinstance(error, DBAPIError):
