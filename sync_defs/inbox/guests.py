@@ -129,9 +129,8 @@ class Guests:
             if self._attendance.attend(name):
                 self._here.append(name)
             else:
-                self._attendance.quit(
-                    name
-                )  # or it would be this run's once the other has left, with nobody to serve it
+                # Else it would be this run's once the other has left, and nobody would serve it.
+                self._attendance.quit(name)
 
     @contextmanager
     def _forgiving(self, what: str) -> Generator[None]:

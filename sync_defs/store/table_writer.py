@@ -52,7 +52,6 @@ class TableWriter(Writer):
         self._withheld_reason: str | None = None
         self._missing = 0
         self._delete_errors: list[ItemError] = []
-        self._logs_creations = True
         self._samples: list[SampledChange] = []
         self._is_empty = self._fills = self._has_rejected = False
         self._found = Counter[str | None]()
@@ -64,7 +63,6 @@ class TableWriter(Writer):
         if not self._run.is_item:
             self._statements.touched_up_to = self._connection.execute(self._statements.last_touched()).scalar() or 0
             self._is_empty = self._fills = is_empty(self._connection, self._statements)
-            self._logs_creations = not self._fills
         if not self._is_complete:
             return
         policy = self._statements.policy.action
@@ -215,7 +213,7 @@ class TableWriter(Writer):
     def _step(self, action: Action) -> Step:
         is_creation = action is Action.CREATED
         is_logged = self._statements.mapping.job.history or self._run.is_item
-        if not is_logged or (is_creation and not self._logs_creations):
+        if not is_logged or (is_creation and self._is_empty):
             write_all = self._statements.filling() if is_creation and self._fills else None
             statements = self._statements.writing(action, with_history=False)
             return Step(action=action, statements=statements, write_all=write_all)

@@ -31,6 +31,16 @@ def words(statements):
     return [statement.split()[0] for statement, _ in statements]
 
 
+def with_one_item(job, database):
+    """Make the target, sync an item, and return the store and two more records."""
+    with database.write() as connection:
+        job.target.create(connection)
+    store = SqlStore(database)
+    first, *more = ({"id": name, "name": "x", "updated_at": "2026-11-23T01:00:00Z"} for name in "ABC")
+    sync_items(job, store, [first])
+    return store, more
+
+
 def test_a_message_for_a_new_item_is_two_statements(inbox, message, database):
     with sent_to(database) as statements:
         inbox.enqueue(message("m1", {"id": "A"}))
@@ -48,13 +58,9 @@ def test_a_message_for_a_waiting_item_is_four_and_a_duplicate_one(inbox, message
 @pytest.mark.parametrize("migrated_url", ["sqlite", "postgresql"], indirect=True)
 def test_a_target_is_looked_at_again_only_after_a_while(job, database, monkeypatch):
     """And none of the catalogue's tables is asked, nor the target counted, for a message in between."""
-    with database.write() as connection:
-        job.target.create(connection)
-    store = SqlStore(database)
-    records = [{"id": name, "name": "x", "updated_at": "2026-11-23T01:00:00Z"} for name in "ABC"]
-    sync_items(job, store, records[:1])
+    store, records = with_one_item(job, database)
     with sent_to(database) as statements:
-        sync_items(job, store, records[1:2])
+        sync_items(job, store, records[:1])
     asked = [statement for statement, _ in statements]
     catalogue = (
         "information_schema",
@@ -71,19 +77,15 @@ def test_a_target_is_looked_at_again_only_after_a_while(job, database, monkeypat
     later = time.monotonic() + PREPARED_S
     monkeypatch.setattr("sync_defs.store.store.time.monotonic", lambda: later)
     with pytest.raises(ConfigurationError, match="does not exist"):
-        sync_items(job, store, records[2:])
+        sync_items(job, store, records[1:])
 
 
 @pytest.mark.parametrize("migrated_url", ["postgresql"], indirect=True)
 def test_a_single_item_takes_few_statements(job, database):
     """Each takes a fifth of a millisecond of the server, and more of this process: that is the time of an item."""
-    with database.write() as connection:
-        job.target.create(connection)
-    store = SqlStore(database)
-    records = [{"id": name, "name": "x", "updated_at": "2026-11-23T01:00:00Z"} for name in "AB"]
-    sync_items(job, store, records[:1])
+    store, records = with_one_item(job, database)
     with sent_to(database) as statements:
-        sync_items(job, store, records[1:])
+        sync_items(job, store, records[:1])
     staged = ["SET", "SELECT", "CREATE", "SAVEPOINT", "RELEASE", "UPDATE"]
     written = ["SELECT", "SELECT", "SAVEPOINT", "WITH", "RELEASE"]
     noted = ["SELECT", "SELECT", "SELECT", "DELETE", "INSERT", "DELETE"]
